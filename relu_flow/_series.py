@@ -1,0 +1,42 @@
+"""Arithmetic of truncated power series; the leading axis counts the powers."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+def product_term(
+    a: Float[Array, "order *rest"], b: Float[Array, "order *rest"], m: Int[Array, ""] | int
+) -> Float[Array, "*rest"]:
+    r"""Return $\sum_{l\le m} a_l b_{m-l}$, given that `a` and `b` are zero beyond `m`."""
+    reversed_b = jnp.roll(jnp.flip(b, 0), m + 1, axis=0)
+    return jnp.sum(a * reversed_b, axis=0)
+
+
+def evaluate(
+    series: Float[Array, "order *rest"], t: Float[Array, " *rest"] | Float[Array, ""]
+) -> Float[Array, "*rest"]:
+    """Evaluate by Horner's rule; `t` broadcasts against one coefficient."""
+    value = series[-1]
+    for coefficient in series[-2::-1]:
+        value = value * t + coefficient
+    return value
+
+
+def powers(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch order"]:
+    """Return `1, t, ..., t**(order - 1)` along a new last axis, by products only."""
+    ones = jnp.ones_like(t)[..., None]
+    repeated = jnp.broadcast_to(t[..., None], (*t.shape, order - 1))
+    return jnp.cumprod(jnp.concatenate([ones, repeated], -1), -1)
+
+
+def shift_matrix(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch order order"]:
+    r"""Return the matrix that re-expands a series about `t`: $c'_m = \sum_l \binom lm t^{l-m} c_l$."""
+    rows, columns = np.indices((order, order))
+    binomial = np.array(
+        [[math.comb(column, row) for column in range(order)] for row in range(order)], float
+    )
+    exponent = np.maximum(columns - rows, 0)
+    return powers(t, order)[..., exponent] * jnp.asarray(binomial, t.dtype)

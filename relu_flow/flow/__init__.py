@@ -1,0 +1,1 @@
+"""The ODE and its solution: the only folder that imports Diffrax."""

@@ -1,0 +1,147 @@
+"""What `solve` checks before it starts; every message names the argument."""
+
+import warnings
+from collections.abc import Sequence
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..model.network import TwoLayerReLU
+from ..model.problem import Problem
+from .probe import LevelCrossing
+from .taylor import Taylor
+
+_COARSEST = 0.1
+_FINEST = 4  # units of rounding
+
+
+def check_arguments(problem: Problem, network: TwoLayerReLU, t0, t1, ts, rtol):
+    """Check the arguments that are arrays and return them in the dtype of the solve."""
+    if not isinstance(problem, Problem):
+        raise ValueError(f"Argument `problem` must be a Problem, but it is {problem!r}.")
+    if not isinstance(network, TwoLayerReLU):
+        raise ValueError(f"Argument `network` must be a TwoLayerReLU, but it is {network!r}.")
+    if network.features != problem.features:
+        raise ValueError(
+            f"Argument `network` must have {problem.features} features as the problem's "
+            f"inputs have, but it has {network.features}."
+        )
+    dtype = jnp.result_type(problem.inputs, network.inner_weight)
+    if dtype != jnp.float64:
+        warnings.warn(
+            "Solving in float32: times of switches closer than about 1e-6 cannot be told "
+            'apart. Call jax.config.update("jax_enable_x64", True) first.',
+            stacklevel=3,
+        )
+    problem, network = jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x,
+        (problem, network),
+    )
+    t0, t1, rtol = (jnp.asarray(x, dtype) for x in (t0, t1, rtol))
+    _check_scales(problem, network)
+    _check_times(t0, t1)
+    _check_tolerance(rtol)
+    return problem, network, t0, t1, _check_ts(ts, t0, t1), rtol
+
+
+def _known(*arrays) -> bool:
+    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
+
+
+def _check_times(t0, t1) -> None:
+    for name, t in (("t0", t0), ("t1", t1)):
+        if t.shape != ():
+            raise ValueError(f"Argument `{name}` must be a scalar, but its shape is {t.shape}.")
+        if _known(t) and not np.isfinite(t):
+            raise ValueError(f"Argument `{name}` must be finite, but it is {t}.")
+    if _known(t0, t1) and not t1 > t0:
+        raise ValueError(f"Argument `t1` must be greater than `t0` = {t0}, but it is {t1}.")
+
+
+def _check_tolerance(rtol) -> None:
+    finest = _FINEST * float(jnp.finfo(rtol.dtype).eps)
+    if rtol.shape != () or (_known(rtol) and not finest <= rtol <= _COARSEST):
+        raise ValueError(
+            f"Argument `rtol` must be between {finest:.1e} (a few units of rounding of "
+            f"{rtol.dtype}) and {_COARSEST}, but it is {rtol}."
+        )
+
+
+def _check_ts(ts, t0, t1):
+    ts = jnp.asarray([] if ts is None else ts, t0.dtype)
+    if ts.ndim != 1:
+        raise ValueError(f"Argument `ts` must have one axis, but its shape is {ts.shape}.")
+    if ts.size and _known(ts, t0, t1):
+        if bool(jnp.any(ts[1:] < ts[:-1])) or bool(jnp.any(jnp.isnan(ts))):
+            raise ValueError("Argument `ts` must be ascending, but it is not.")
+        if ts[0] < t0 or ts[-1] > t1:
+            raise ValueError(
+                f"Argument `ts` must lie in [t0, t1] = [{t0}, {t1}], but it runs from "
+                f"{ts[0]} to {ts[-1]}."
+            )
+    return ts
+
+
+def _check_scales(problem: Problem, network: TwoLayerReLU) -> None:
+    inner, outer = network.log_scale, network.outer_log_scale
+    if not _known(inner, outer):
+        return
+    gap = float(jnp.max(jnp.abs(inner - outer)))
+    largest = 0.9 * float(jnp.log(jnp.finfo(inner.dtype).max))
+    if gap > largest:
+        raise ValueError(
+            "Argument `network` must have scales of its two layers that differ by less than "
+            f"{largest:.0f} in the logarithm, but they differ by {gap:.0f}."
+        )
+    if 2 * float(jnp.max(jnp.maximum(inner, outer))) > largest:
+        raise ValueError(
+            "Argument `network` must have outputs that can be represented, but a "
+            f"`log_scale` is {float(jnp.max(jnp.maximum(inner, outer))):.0f}."
+        )
+    del problem
+
+
+def check_solver(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
+    """Check that there is a way to read a polynomial off the solver's steps."""
+    explicit = isinstance(solver, dfx.AbstractERK)
+    if not (isinstance(solver, Taylor) or explicit):
+        raise ValueError(
+            "Argument `solver` must be Taylor() or an explicit Runge-Kutta method of "
+            f"Diffrax with dense output, but it is {solver!r}."
+        )
+    return solver
+
+
+def check_milestones(milestones: Sequence[LevelCrossing]) -> tuple[LevelCrossing, ...]:
+    """Check that the milestones' names tell them apart."""
+    milestones = tuple(milestones)
+    names = [milestone.name for milestone in milestones]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise ValueError(
+            f"Argument `milestones` must have distinct names, but {sorted(repeated)} are "
+            "given more than once."
+        )
+    return milestones
+
+
+def positive(name: str, value: int) -> int:
+    """Check that an option is a positive integer."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"Argument `{name}` must be a positive integer, but it is {value!r}.")
+    return value
+
+
+def slots(problem: Problem, max_slides: int | None) -> int:
+    """Return how many hyperplanes a neuron may slide on at once."""
+    rank = problem.features if problem.basis is None else problem.basis.shape[-1]
+    most = min(rank, problem.samples)
+    if max_slides is None:
+        return min(most, 8)
+    if not isinstance(max_slides, int) or max_slides < 0:
+        raise ValueError(
+            f"Argument `max_slides` must be an integer of at least 0, but it is {max_slides!r}."
+        )
+    return min(most, max_slides)

@@ -1,0 +1,209 @@
+"""The coordinates in which a flow is solved, and the scales of its neurons.
+
+Two changes of coordinates, both exact. Neurons move only within the span of the inputs, so
+where `Problem.basis` is given the flow lives in its coordinates plus one that carries what
+is orthogonal to it. And a power of two may be moved at any time between a neuron's weights
+and its scale, without rounding, so that nothing under- or overflows.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..model.loss import AbstractLoss
+from ..model.network import TwoLayerReLU
+from ..model.problem import Problem, parallel_groups
+
+
+class Frame(eqx.Module):
+    """A problem in the coordinates of the solver.
+
+    Attributes:
+        inputs: In the basis of their span, with a last coordinate 0 for the orthogonal part.
+        norms: Their norms.
+        targets: As in the problem.
+        representative: Lowest-numbered sample on the same hyperplane.
+        factor: Each input over its representative.
+        loss: Loss of one sample.
+        sample_weight: The constant before each sample's loss.
+        train_outer: Whether the outer weights move.
+    """
+
+    inputs: Float[Array, "samples features"]
+    norms: Float[Array, " samples"]
+    targets: Float[Array, " samples"]
+    representative: Int[Array, " samples"]
+    factor: Float[Array, " samples"]
+    loss: AbstractLoss
+    sample_weight: float = eqx.field(static=True)
+    train_outer: bool = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Frame":
+        """Express a problem in the coordinates of the solver."""
+        representative, factor = parallel_groups(problem.inputs)
+        inputs = problem.inputs
+        if problem.basis is not None:
+            inputs = jnp.pad(inputs @ problem.basis, ((0, 0), (0, 1)))
+            # Rounding must not part inputs that share a hyperplane.
+            inputs = factor[:, None] * inputs[representative]
+        return cls(
+            inputs=inputs,
+            norms=jnp.linalg.norm(inputs, axis=1),
+            targets=problem.targets,
+            representative=representative,
+            factor=factor,
+            loss=problem.loss,
+            sample_weight=problem.sample_weight,
+            train_outer=problem.train == "both",
+        )
+
+    def pull(self, outputs: Float[Array, " samples"]) -> Float[Array, " samples"]:
+        """Return minus the derivative of the reduced loss by each output."""
+        return self.sample_weight * self.loss.pull(outputs, self.targets)
+
+    def group_pulls(
+        self, pull: Float[Array, "*order samples"]
+    ) -> tuple[Float[Array, "*order samples"], Float[Array, "*order samples"]]:
+        r"""Sum the pulls of parallel inputs, at their representative (zero elsewhere).
+
+        Returns:
+            $\Gamma^+$ and $\Gamma^-$: a neuron on the positive side of hyperplane $r$ is
+            driven by $\Gamma^+_r x_r$, one on its negative side by $-\Gamma^-_r x_r$.
+        """
+        total = jnp.zeros_like(pull)
+        positive = total.at[..., self.representative].add(pull * jnp.maximum(self.factor, 0))
+        negative = total.at[..., self.representative].add(pull * jnp.maximum(-self.factor, 0))
+        return positive, negative
+
+
+class Neurons(eqx.Module):
+    r"""The neurons: weights, and the power of two taken out of them so far.
+
+    The true weights are $2^{k} e^{\rho} w$ and, if both layers are trained, $2^{k}
+    e^{\rho} v$; otherwise $e^{\sigma} v$.
+
+    Attributes:
+        inner: $w$, in the coordinates of the frame.
+        outer: $v$.
+        exponent: $k$.
+        imbalance: $v^2 - |w|^2$ in the present units, kept by the flow.
+        log_scale: $\rho$ as given.
+        outer_log_scale: $\sigma$ as given.
+    """
+
+    inner: Float[Array, "width features"]
+    outer: Float[Array, " width"]
+    exponent: Int[Array, " width"]
+    imbalance: Float[Array, " width"]
+    log_scale: Float[Array, " width"]
+    outer_log_scale: Float[Array, " width"]
+
+    @classmethod
+    def of(cls, problem: Problem, network: TwoLayerReLU) -> "Neurons":
+        """Express a network in the coordinates of the solver."""
+        inner, outer = network.inner_weight, network.outer_weight
+        log_scale, outer_log_scale = network.log_scale, network.outer_log_scale
+        if problem.train == "both":
+            # One scale for both layers; the smaller layer gives way.
+            common = jnp.maximum(log_scale, outer_log_scale)
+            inner = inner * jnp.exp(log_scale - common)[:, None]
+            outer = outer * jnp.exp(outer_log_scale - common)
+            log_scale = outer_log_scale = common
+        imbalance = outer**2 - jnp.sum(inner**2, axis=1)
+        if problem.basis is not None:
+            along = inner @ problem.basis
+            across = jnp.linalg.norm(inner - along @ problem.basis.T, axis=1)
+            inner = jnp.concatenate([along, across[:, None]], axis=1)
+        neurons = cls(
+            inner,
+            outer,
+            jnp.zeros(outer.shape, jnp.int32),
+            imbalance,
+            log_scale,
+            outer_log_scale,
+        )
+        return neurons.renormalise(problem.train == "both")
+
+    def network(self, problem: Problem, start: TwoLayerReLU) -> TwoLayerReLU:
+        """Return the network in the problem's coordinates; `start` gives what never moves."""
+        inner = self.inner
+        if problem.basis is not None:
+            along = start.inner_weight @ problem.basis
+            across = start.inner_weight - along @ problem.basis.T
+            norm = jnp.linalg.norm(across, axis=1)
+            unit = across / jnp.where(norm > 0, norm, 1.0)[:, None]
+            inner = inner[:, :-1] @ problem.basis.T + inner[:, -1:] * unit
+        log_scale, outer_log_scale = self.scales(problem.train == "both")
+        return TwoLayerReLU(inner, self.outer, log_scale, outer_log_scale)
+
+    def scales(
+        self, train_outer: bool
+    ) -> tuple[Float[Array, " width"], Float[Array, " width"]]:
+        """Return the natural logarithms of the present scales of the two layers."""
+        dtype = self.log_scale.dtype
+        # Split log 2 so that the product with the exponent's integer is exact.
+        high = jnp.asarray(math.floor(math.log(2) * 2**12) / 2**12, dtype)
+        low = jnp.asarray(math.log(2) - math.floor(math.log(2) * 2**12) / 2**12, dtype)
+        k = self.exponent.astype(dtype)
+        log_scale = (self.log_scale + k * high) + k * low
+        return log_scale, log_scale if train_outer else self.outer_log_scale
+
+    def amplitude(self, train_outer: bool) -> Float[Array, " width"]:
+        """Return the factor of each neuron's own output in the network's."""
+        return jnp.exp(jnp.add(*self.scales(train_outer)))
+
+    def inner_rate(self, train_outer: bool) -> Float[Array, " width"]:
+        """Return the factor before the inner weights' equation in the present units."""
+        if train_outer:
+            return jnp.ones_like(self.outer)
+        log_scale, outer_log_scale = self.scales(train_outer)
+        return jnp.exp(outer_log_scale - log_scale)
+
+    def size(self, train_outer: bool) -> Float[Array, " width"]:
+        """Return the largest weight in absolute value, of those that move."""
+        size = jnp.max(jnp.abs(self.inner), axis=1)
+        return jnp.maximum(size, jnp.abs(self.outer)) if train_outer else size
+
+    def renormalise(self, train_outer: bool) -> "Neurons":
+        """Move a power of two into the scale so that the largest weight is in [1/2, 1)."""
+        _, k = jnp.frexp(self.size(train_outer))
+        outer = jnp.ldexp(self.outer, -k) if train_outer else self.outer
+        return Neurons(
+            jnp.ldexp(self.inner, -k[:, None]),
+            outer,
+            self.exponent + k.astype(self.exponent.dtype),
+            jnp.ldexp(self.imbalance, -2 * k) if train_outer else self.imbalance,
+            self.log_scale,
+            self.outer_log_scale,
+        )
+
+    def rebalance(self) -> "Neurons":
+        """Put each neuron back on its level set of the conserved imbalance.
+
+        One Newton step along the gradient of $v^2 - |w|^2$; it moves a weight by a few
+        units of rounding, and keeps rounding errors from adding up over a long run.
+        """
+        inner_square = jnp.sum(self.inner**2, axis=1)
+        excess = self.outer**2 - inner_square - self.imbalance
+        total = 2 * (self.outer**2 + inner_square)
+        step = excess / jnp.where(total > 0, total, 1.0)
+        return eqx.tree_at(
+            lambda n: (n.inner, n.outer),
+            self,
+            (self.inner * (1 + step)[:, None], self.outer * (1 - step)),
+        )
+
+
+def select(
+    mask: Bool[Array, " width"], new: Neurons, old: Neurons
+) -> Neurons:
+    """Take the neurons of `new` where `mask` says so, and of `old` elsewhere."""
+
+    def choose(a, b):
+        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, new, old)

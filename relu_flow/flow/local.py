@@ -1,0 +1,271 @@
+"""Switches local to a neuron: through a step from switch to switch, the pulls being known.
+
+Neurons feel each other only through the pulls, and `truncation.py` sees to it that a
+step's pulls hold in spite of its switches. So the neurons that switch are taken through
+the step again, each on its own clock, a fixed number of them at a time.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .._series import evaluate
+from .field import Frozen, Weights, project
+from .frame import Frame
+from .roots import first_violation
+from .step import Step, motion_of, scaled_bernstein, series_size
+from .switching import ACTIVE, Modes, constraints, near_hyperplanes, resolve, rounding, shifted
+from .taylor import expand_driven, trusted_length
+from .trajectory import SwitchLog
+from .truncation import moments_beyond, no_moments
+
+_GRAZING = 1e-6
+_LANES = 16
+
+
+class Counts(eqx.Module):
+    """What happened so far, counted.
+
+    Attributes:
+        rounds: Rounds of local work.
+        grazes: Hyperplanes touched, or met at a normal speed below 1e-6 of the largest.
+        overflow: Whether a neuron needed more slots for slides than there are.
+        stuck: Whether some neuron's modes found no consistent assignment.
+        vanished: Whether some neuron's inner weights reached zero.
+    """
+
+    rounds: Int[Array, ""]
+    grazes: Int[Array, ""]
+    overflow: Bool[Array, ""]
+    stuck: Bool[Array, ""]
+    vanished: Bool[Array, ""]
+
+    @classmethod
+    def zero(cls) -> "Counts":
+        """Return the counts before anything happened."""
+        zero, no = jnp.zeros((), jnp.int32), jnp.array(False)
+        return cls(zero, zero, no, no, no)
+
+
+class Passage(eqx.Module):
+    """Where a passage through a step ends.
+
+    Attributes:
+        weights: Inner and outer weights at the end.
+        modes: Modes at the end.
+        log: The switches.
+        counts: The counts.
+        moments: What the neurons put out beyond the step's frozen pattern, projected.
+    """
+
+    weights: Weights
+    modes: Modes
+    log: SwitchLog
+    counts: Counts
+    moments: Float[Array, "moments samples"]
+
+
+class _Lanes(eqx.Module):
+    """Neurons on their way through a step; the axis `width` counts them.
+
+    `clock` is the time since the step's start about which the series are expanded (those
+    of the drive excepted, which stay about the start), `reach` how far they are trusted,
+    `logged` the modes whose changes have been written down.
+    """
+
+    clock: Float[Array, " width"]
+    reach: Float[Array, " width"]
+    inner: Float[Array, "order width features"]
+    outer: Float[Array, "order width"]
+    drive: Float[Array, "order width features"]
+    limits: Float[Array, "width constraints order"]
+    modes: Modes
+    logged: Int[Array, "width samples"]
+
+    def take(self, chosen: Int[Array, " lanes"]) -> "_Lanes":
+        """Return some of the neurons."""
+        rows = lambda array: jnp.take(array, chosen, axis=0, mode="clip")
+        columns = lambda array: jnp.take(array, chosen, axis=1, mode="clip")
+        return _Lanes(
+            rows(self.clock), rows(self.reach), columns(self.inner), columns(self.outer),
+            columns(self.drive), rows(self.limits), jax.tree.map(rows, self.modes),
+            rows(self.logged),
+        )  # fmt: skip
+
+    def put(self, chosen: Int[Array, " lanes"], some: "_Lanes") -> "_Lanes":
+        """Return all neurons, some of them replaced; an index of `width` puts nothing."""
+        rows = lambda array, new: array.at[chosen].set(new, mode="drop")
+        columns = lambda array, new: array.at[:, chosen].set(new, mode="drop")
+        return _Lanes(
+            rows(self.clock, some.clock), rows(self.reach, some.reach),
+            columns(self.inner, some.inner), columns(self.outer, some.outer),
+            columns(self.drive, some.drive), rows(self.limits, some.limits),
+            jax.tree.map(rows, self.modes, some.modes), rows(self.logged, some.logged),
+        )  # fmt: skip
+
+
+def advance(
+    frame: Frame,
+    step: Step,
+    limits: Float[Array, "width constraints order"],
+    length: Float[Array, ""],
+    log: SwitchLog,
+    counts: Counts,
+    record: Bool[Array, ""],
+) -> Passage:
+    """Take all neurons from the start of a step to `length` after it.
+
+    Args:
+        frame: The problem.
+        step: The step, its series about its start.
+        limits: `step_limits(frame, step)`.
+        length: How far to go, in the step's unit.
+        log: Where switches are written.
+        counts: Counters to go on from.
+        record: Whether switches are written down and counted; otherwise only the weights
+            at the end are wanted.
+    """
+    width, samples = step.series.outer.shape[1], frame.inputs.shape[0]
+    _, bernstein = scaled_bernstein(limits, jnp.broadcast_to(length, (width,)))
+    state = _Lanes(
+        clock=jnp.zeros(width, length.dtype),
+        reach=jnp.broadcast_to(length, (width,)),
+        inner=step.series.inner,
+        outer=step.series.outer,
+        drive=step.series.drive,
+        limits=limits,
+        modes=step.modes,
+        logged=step.modes.side,
+    )
+    start = Passage(
+        weights=(evaluate(step.series.inner, length), evaluate(step.series.outer, length)),
+        modes=step.modes,
+        log=log,
+        counts=counts,
+        moments=no_moments(samples, length.dtype),
+    )
+    lanes = min(_LANES, width)
+    # Far beyond what a neuron can need: only inconsistent modes go round for ever.
+    budget = (256 + 16 * samples) * (1 + width // lanes)
+
+    def body(carry):
+        state, pending, passage, rounds = carry
+        (chosen,) = jnp.nonzero(pending, size=lanes, fill_value=width)
+        some, finished, passage = _round(
+            frame, step, length, chosen, state.take(chosen), passage, record
+        )
+        state = state.put(chosen, some)
+        return state, pending.at[chosen].set(~finished, mode="drop"), passage, rounds + 1
+
+    carry = (state, jnp.any(bernstein < 0, axis=(1, 2)), start, jnp.zeros((), jnp.int32))
+    running = lambda carry: jnp.any(carry[1]) & (carry[3] < budget)
+    state, pending, passage, rounds = jax.lax.while_loop(running, body, carry)
+    counts = eqx.tree_at(
+        lambda c: (c.rounds, c.stuck),
+        passage.counts,
+        (passage.counts.rounds + rounds, passage.counts.stuck | jnp.any(pending)),
+    )
+    return Passage(passage.weights, state.modes, passage.log, counts, passage.moments)
+
+
+def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passage, record):
+    """Take some neurons to their next switch and expand them anew, or to the end."""
+    live = chosen < passage.weights[1].shape[0]
+    rates = jax.tree.map(lambda array: jnp.take(array, chosen, 0, mode="clip"), step.rates)
+
+    # To the next switch, to the end, or as far as the series reach.
+    ahead = jnp.minimum(old.reach, length - old.clock)
+    first = jax.vmap(first_violation)(*scaled_bernstein(old.limits, ahead))
+    switches = jnp.isfinite(first.time) & live
+    moved = jnp.where(switches, first.time, 1.0) * ahead
+    inner, outer = evaluate(old.inner, moved[:, None]), evaluate(old.outer, moved)
+    arrived = ~switches & (ahead >= length - old.clock)
+    clock = jnp.where(arrived, length, old.clock + moved)
+
+    change, modes, drive = _switch(frame, step, old, switches, first.index, clock, inner, outer)
+    rates = Frozen(
+        rates.active, modes.slides, modes.dual, rates.amplitude, rates.inner_rate, rates.outer_rate
+    )
+
+    # On from there.
+    local_drive = shifted(drive, clock)
+    series = expand_driven((inner, outer), project(local_drive, rates, frame), rates)
+    motion = motion_of(frame, step, modes, rates, *series, local_drive, clock)
+    limits = constraints(frame, modes, motion)
+    reach = trusted_length(*series, step.tolerance, frame.train_outer)
+    left = length - clock
+    _, bernstein = scaled_bernstein(limits, left)
+    clear = ~jnp.any(bernstein < 0, axis=(1, 2)) & (reach >= left)
+    finished = clear | arrived
+
+    # A change of modes is final unless it is found wrong at the same instant.
+    final = (finished | ~jnp.any(bernstein[..., 0] < 0, axis=1)) & live
+    logged = jnp.where(final[:, None], modes.side, old.logged)
+    new = _Lanes(clock, reach, *series, drive, limits, modes, logged)
+    log, counts, moments = passage.log, passage.counts, passage.moments
+    time = step.start + step.unit * clock
+    log = log.append(time, chosen, old.logged, modes.side, final & record)
+    found = _count(counts, first, change, switches, live, old, inner, moved)
+    counts = jax.tree.map(lambda new, kept: jnp.where(record, new, kept), found, counts)
+    moments = moments + _moments(frame, step, length, rates.amplitude, old, new, moved, live)
+    at_end = (evaluate(series[0], left[:, None]), evaluate(series[1], left))
+    weights = jax.tree.map(
+        lambda all_of, some: all_of.at[chosen].set(some, mode="drop"), passage.weights, at_end
+    )
+    return new, finished, Passage(weights, passage.modes, log, counts, moments)
+
+
+def _switch(frame: Frame, step: Step, old: _Lanes, switches, index, clock, inner, outer):
+    """Apply the rule at the hyperplane to the lanes that switch."""
+    pull = evaluate(step.series.pull[:, None, :], clock[:, None])
+    here = evaluate(old.drive, clock[:, None])
+    fresh = old.modes.fresh & near_hyperplanes(frame, inner)
+    modes = eqx.tree_at(lambda m: m.fresh, old.modes, fresh)
+    size = series_size(old.drive, step.horizon)
+    change = jax.vmap(resolve, in_axes=(None, 0, 0, 0, 0, 0, None, None, 0))(
+        frame, modes, outer, here, size, pull, step.series.pull, step.horizon, index
+    )
+
+    def choose(new, kept):
+        return jnp.where(switches.reshape(-1, *(1,) * (new.ndim - 1)), new, kept)
+
+    modes = jax.tree.map(choose, change.modes, modes)
+    jump = jnp.where(switches, change.drive.T, 0.0)
+    drive = old.drive + jump[:, :, None] * frame.inputs[change.representative]
+    # A neuron that has lost its last input is driven by nothing, not by rounding.
+    alive = jnp.any(modes.side == ACTIVE, axis=1)
+    return change, modes, jnp.where(alive[:, None], drive, 0.0)
+
+
+def _count(counts, first, change, switches, live, old: _Lanes, inner, moved) -> Counts:
+    """Count what was met in a round."""
+    grazed = jnp.where(live, first.touches, 0) + (switches & (change.transversality < _GRAZING))
+    gone = jnp.linalg.norm(inner, axis=1) <= rounding(inner) * series_size(old.inner, moved)
+    return Counts(
+        counts.rounds,
+        counts.grazes + jnp.sum(grazed, dtype=jnp.int32),
+        counts.overflow | jnp.any(change.overflow & switches),
+        counts.stuck,
+        counts.vanished | jnp.any(switches & gone),
+    )
+
+
+def _moments(frame: Frame, step: Step, length, amplitude, old: _Lanes, new: _Lanes, moved, live):
+    """Project what the lanes put out on their new course beyond what they did on the old."""
+    amplitude = jnp.where(live, amplitude, 0.0)[:, None]
+
+    def outputs(lanes: _Lanes, offset: Bool[Array, "lanes nodes"]):
+        inner = evaluate(lanes.inner[:, :, None, :], offset[..., None])
+        outer = evaluate(lanes.outer[:, :, None], offset)
+        active = (lanes.modes.side == ACTIVE)[:, None, :]
+        return (amplitude * outer)[..., None] * (active * (inner @ frame.inputs.T))
+
+    def difference(offset):
+        return outputs(new, offset) - outputs(old, moved[:, None] + offset)
+
+    def collect():
+        return moments_beyond(new.clock, length, difference)
+
+    nothing = no_moments(frame.inputs.shape[0], length.dtype)
+    return jax.lax.cond(step.forced, collect, lambda: nothing)

@@ -1,0 +1,124 @@
+"""A step proposed by a solver, as power series over which switches can be searched.
+
+`Taylor` brings its own series. For a Runge-Kutta method the dense output is a polynomial
+on the step: it is sampled at Chebyshev points, which determine it, and so are the pulls.
+"""
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from .field import FlowField, Frozen, Weights
+from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
+
+# Share of `rtol` that a step's own truncation error may take, per neuron.
+_STEP_SHARE = 1e-2
+
+
+class Proposal(eqx.Module):
+    """A step: its series, how far they reach, and what to try next.
+
+    Attributes:
+        series: In units of the frozen rates' time.
+        reach: How far the series may be used, in that unit; 0 for a rejected step.
+        next_unit: Factor for the unit of the next step.
+        accepted: Whether the error was within the tolerance.
+    """
+
+    series: Expansion
+    reach: Float[Array, ""]
+    next_unit: Float[Array, ""]
+    accepted: Bool[Array, ""]
+
+
+def series_order(solver: dfx.AbstractSolver) -> int:
+    """Return the highest power in the series of a proposal."""
+    return solver.series_order if isinstance(solver, Taylor) else _degree(solver)
+
+
+def _degree(solver: dfx.AbstractERK) -> int:
+    """Return a degree that holds the dense output of a Runge-Kutta method."""
+    return max(solver.order(None), 4)
+
+
+def evaluations(solver: dfx.AbstractSolver) -> int:
+    """Return how many evaluations of the whole network one proposal costs."""
+    return 1 if isinstance(solver, Taylor) else solver.tableau.num_stages
+
+
+def propose(
+    solver: dfx.AbstractSolver,
+    field: FlowField,
+    weights: Weights,
+    frozen: Frozen,
+    rtol: Float[Array, ""],
+    forcing: Float[Array, "order samples"],
+) -> Proposal:
+    """Propose one step from a state, in the unit of time of the frozen rates.
+
+    `forcing` is added to the outputs; a Runge-Kutta method does without.
+    """
+    if isinstance(solver, Taylor):
+        return _propose_series(solver, field, weights, frozen, rtol, forcing)
+    return _propose_runge_kutta(solver, field, weights, frozen, rtol)
+
+
+def _propose_series(solver: Taylor, field, weights, frozen, rtol, forcing) -> Proposal:
+    series = expand(field, weights, frozen, solver.series_order, forcing)
+    train_outer = field.frame.train_outer
+    tolerance = local_tolerance(rtol)
+    reach = jnp.min(trusted_length(series.inner, series.outer, tolerance, train_outer))
+    reach = jnp.minimum(reach, trusted_pull_length(series.pull, rtol))
+    return Proposal(series, reach, reach, jnp.array(True))
+
+
+def local_tolerance(rtol: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the tolerance of the series that neurons follow within a step."""
+    return jnp.maximum(_STEP_SHARE * rtol, jnp.finfo(rtol.dtype).eps)
+
+
+def _propose_runge_kutta(solver, field: FlowField, weights, frozen, rtol) -> Proposal:
+    terms, args = dfx.ODETerm(field), frozen
+    zero, one = jnp.zeros((), rtol.dtype), jnp.ones((), rtol.dtype)
+    state = solver.init(terms, zero, one, weights, args)
+    _, error, dense, _, _ = solver.step(terms, zero, one, weights, args, state, True)
+    interpolation = solver.interpolation_cls(t0=zero, t1=one, **dense)
+    degree = _degree(solver)
+    nodes, fit = _fit(degree, rtol.dtype)
+    inner, outer = jax.vmap(interpolation.evaluate)(nodes)
+    pull = jax.vmap(lambda w, v: field.frame.pull(field.outputs((w, v), frozen)))(inner, outer)
+    start = field.frame.pull(field.outputs(weights, frozen))
+
+    def series(samples, first):
+        increments = jnp.tensordot(fit, samples - first, axes=1)
+        return jnp.concatenate([first[None], increments])
+
+    pull = series(pull, start)
+    drive = jnp.einsum("jn,pn,nd->pjd", frozen.active, pull, field.frame.inputs)
+    size = jnp.linalg.norm(weights[0], axis=1)
+    outer_size = jnp.abs(weights[1]) + size
+    relative = jnp.linalg.norm(error[0], axis=1) / jnp.where(size > 0, size, 1.0)
+    if field.frame.train_outer:
+        growth = jnp.abs(error[1]) / jnp.where(outer_size > 0, outer_size, 1.0)
+        relative = jnp.maximum(relative, growth)
+    scaled = jnp.max(relative) / rtol
+    accepted = scaled <= 1.0
+    factor = jnp.clip(0.9 * scaled ** (-1.0 / solver.order(terms)), 0.2, 5.0)
+    factor = jnp.where(jnp.isfinite(scaled), factor, 0.2)
+    return Proposal(
+        Expansion(series(inner, weights[0]), series(outer, weights[1]), pull, drive),
+        jnp.where(accepted, one, zero),
+        factor,
+        accepted,
+    )
+
+
+def _fit(degree: int, dtype) -> tuple[Array, Array]:
+    """Return Chebyshev points on (0, 1] and the map from increments there to powers 1.. ."""
+    angle = np.pi * np.arange(degree) / degree
+    nodes = 0.5 * (1 + np.cos(angle))
+    powers = nodes[:, None] ** np.arange(1, degree + 1)
+    return jnp.asarray(nodes, dtype), jnp.asarray(np.linalg.inv(powers), dtype)

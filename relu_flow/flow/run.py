@@ -1,0 +1,426 @@
+"""A run on its way, and one turn of it.
+
+A turn expands the network about the start of the present step and takes the neurons
+through it. A step takes one turn if its switches are quiet; more until the pulls know of
+what its switches do (`truncation.py`); and one for each look into it, that is for each
+time asked for and each trial of a root search. So everything is compiled once, and the
+loop is flat: under `vmap` no lane waits inside another's step.
+"""
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .._types import FloatScalarLike
+from ..model.network import TwoLayerReLU
+from ..model.problem import Problem
+from .field import FlowField, Frozen
+from .frame import Frame, Neurons
+from .initial import initial_modes
+from .local import Counts, Passage, advance
+from .probe import LevelCrossing, Look, Records, State, Window, look_next
+from .proposal import Proposal, local_tolerance, propose, series_order
+from .step import Step, step_limits
+from .switching import ACTIVE, INACTIVE, near_hyperplanes, onto_slides
+from .taylor import Taylor
+from .trajectory import RESULTS, SwitchLog
+from .truncation import Reach, agree, allowed_reach, forcing_series, no_moments
+
+_MAX_SWEEPS = 5
+
+
+class Options(eqx.Module):
+    """What of a solve is static: it decides what is compiled."""
+
+    solver: dfx.AbstractSolver
+    milestones: tuple[LevelCrossing, ...]
+    max_steps: int = eqx.field(static=True)
+    max_switches: int = eqx.field(static=True)
+    max_slides: int = eqx.field(static=True)
+    dense: bool = eqx.field(static=True)
+
+
+class Equation(eqx.Module):
+    """Everything a step needs that the run does not change."""
+
+    problem: Problem
+    start: TwoLayerReLU
+    field: FlowField
+    options: Options
+    rtol: Float[Array, ""]
+    t1: Float[Array, ""]
+    ts: Float[Array, " times"]
+
+    @property
+    def frame(self) -> Frame:
+        """The problem in the coordinates of the solver."""
+        return self.field.frame
+
+    def frozen(self, state: State, unit: FloatScalarLike) -> Frozen:
+        """Return the arguments of the vector field, with time in units of `unit`."""
+        train_outer = self.frame.train_outer
+        neurons, modes = state.neurons, state.modes
+        rate = unit * neurons.inner_rate(train_outer)
+        return Frozen(
+            active=(modes.side == ACTIVE).astype(neurons.inner.dtype),
+            slides=modes.slides,
+            dual=modes.dual,
+            amplitude=neurons.amplitude(train_outer),
+            inner_rate=rate,
+            outer_rate=jnp.full_like(rate, unit) if train_outer else jnp.zeros_like(rate),
+        )
+
+    @property
+    def looks(self) -> bool:
+        """Whether there is anything to look for within steps."""
+        return bool(self.options.milestones) or self.ts.shape[0] > 0
+
+    def propose(
+        self, t, unit, state: State, resting: Bool[Array, ""], moments, length, left
+    ) -> tuple[Proposal, Step]:
+        """Propose a step of at most `left`; at rest (a loss of zero) nothing moves.
+
+        `moments` tells what switches do to the outputs over a step of `length`.
+        """
+        frozen = self.frozen(state, jnp.where(resting, 0.0, unit))
+        weights = (state.neurons.inner, state.neurons.outer)
+        solver = self.options.solver
+        forcing = forcing_series(moments, length, series_order(solver))
+        proposal = propose(solver, self.field, weights, frozen, self.rtol, forcing)
+        horizon = jnp.where(resting, left, jnp.minimum(proposal.reach, left))
+        step = Step(
+            series=proposal.series,
+            modes=state.modes,
+            rates=frozen,
+            horizon=horizon,
+            start=t,
+            unit=unit,
+            tolerance=local_tolerance(self.rtol),
+            forced=jnp.array(False),
+        )
+        return proposal, step
+
+    def tidy(self, passage: Passage, neurons: Neurons) -> State:
+        """Return the state at the end of a passage, without what rounding did to it."""
+        inner, outer = passage.weights
+        fresh = passage.modes.fresh & near_hyperplanes(self.frame, inner)
+        modes = eqx.tree_at(lambda m: m.fresh, passage.modes, fresh)
+        inner = onto_slides(self.frame, modes, inner)
+        neurons = eqx.tree_at(lambda n: (n.inner, n.outer), neurons, (inner, outer))
+        if self.frame.train_outer:
+            neurons = neurons.rebalance()
+        return State(neurons.renormalise(self.frame.train_outer), modes)
+
+    def values(self, neurons: Neurons) -> Float[Array, " milestones"]:
+        """Return the milestones' observables minus their levels."""
+        milestones = self.options.milestones
+        if not milestones:
+            return jnp.zeros(0, self.rtol.dtype)
+        network = neurons.network(self.problem, self.start)
+        found = [m.observable(self.problem, network) - m.level for m in milestones]
+        return jnp.stack([jnp.asarray(value, self.rtol.dtype) for value in found])
+
+
+class Plan(eqx.Module):
+    """The present step, between turns.
+
+    Attributes:
+        sweeps: How often it was expanded to learn what its switches do.
+        told: What they were last said to do to the outputs.
+        found: What they were last found to do.
+        reach: How far the step goes.
+        agreed: Whether the two agree: the step is as it will stay.
+        end: State at its end, once they do.
+        truncated: Whether a loud switch cuts it short.
+        next_unit: Factor for the unit of the next step.
+        accepted: Whether the solver's error was within the tolerance.
+        look: Where to look into it.
+    """
+
+    sweeps: Int[Array, ""]
+    told: Float[Array, "moments samples"]
+    found: Float[Array, "moments samples"]
+    reach: Reach
+    agreed: Bool[Array, ""]
+    end: State
+    truncated: Bool[Array, ""]
+    next_unit: Float[Array, ""]
+    accepted: Bool[Array, ""]
+    look: Look
+
+    @classmethod
+    def new(cls, state: State, milestones: int) -> "Plan":
+        """Return the plan of a step that has not been expanded yet."""
+        dtype = state.neurons.inner.dtype
+        moments = no_moments(state.modes.side.shape[1], dtype)
+        one, no = jnp.ones((), dtype), jnp.array(False)
+        return cls(
+            sweeps=jnp.zeros((), jnp.int32),
+            told=moments,
+            found=moments,
+            reach=Reach(one, no, moments[0]),
+            agreed=no,
+            end=state,
+            truncated=no,
+            next_unit=one,
+            accepted=jnp.array(True),
+            look=Look.new(milestones, dtype),
+        )
+
+
+class Tally(eqx.Module):
+    """Counts of whole steps."""
+
+    steps: Int[Array, ""]
+    sweeps: Int[Array, ""]
+    truncated: Int[Array, ""]
+    rejected: Int[Array, ""]
+    repels: Int[Array, ""]
+    settled: Float[Array, ""]
+
+
+class Run(eqx.Module):
+    """A run on its way: the carry of the loop over turns."""
+
+    t: Float[Array, ""]
+    unit: Float[Array, ""]
+    state: State
+    plan: Plan
+    log: SwitchLog
+    counts: Counts
+    tally: Tally
+    records: Records
+    result: RESULTS
+    history: "History | None"
+
+
+class History(eqx.Module):
+    """What is needed to take each step again, for dense output.
+
+    Attributes:
+        t: Start of each step; `inf` in unused rows.
+        unit: Unit of time of each step.
+        state: State at the start of each step (of the dual only its shape is kept).
+        told: What switches do to the outputs within the step.
+        length: How far the step goes.
+    """
+
+    t: Float[Array, " steps"]
+    unit: Float[Array, " steps"]
+    state: State
+    told: Float[Array, "steps moments samples"]
+    length: Float[Array, " steps"]
+
+    @classmethod
+    def empty(cls, rows: int, run: Run) -> "History":
+        """Return a history of no steps."""
+        spread = lambda x: jnp.zeros((rows, *x.shape), x.dtype)
+        state = jax.tree.map(spread, run.state)
+        dual = jnp.zeros((0, *run.state.modes.dual.shape), run.t.dtype)
+        state = eqx.tree_at(lambda s: s.modes.dual, state, dual)
+        times = jnp.full(rows, jnp.inf, run.t.dtype)
+        moments = no_moments(run.state.modes.side.shape[1], run.t.dtype)
+        return cls(times, times, state, spread(moments), times)
+
+    def set(self, slot: Int[Array, ""], run: Run, plan: Plan) -> "History":
+        """Write down where a step starts."""
+        put = lambda rows, value: rows.at[slot].set(value, mode="drop")
+        dual = lambda state: state.modes.dual
+        state = eqx.tree_at(dual, run.state, self.state.modes.dual)
+        state = jax.tree.map(
+            lambda rows, value: rows if rows is value else put(rows, value), self.state, state
+        )
+        return History(
+            put(self.t, run.t),
+            put(self.unit, run.unit),
+            state,
+            put(self.told, plan.told),
+            put(self.length, plan.reach.length),
+        )
+
+    def state_at(self, slot: Int[Array, ""], frame: Frame) -> State:
+        """Return the state at the start of a step."""
+        dual = jnp.zeros(self.state.modes.dual.shape[1:], self.t.dtype)
+        rest = eqx.tree_at(lambda s: s.modes.dual, self.state, dual[None])
+        state = jax.tree.map(
+            lambda rows: rows[jnp.minimum(slot, rows.shape[0] - 1)], rest
+        )
+        return eqx.tree_at(lambda s: s.modes, state, with_dual(frame, state.modes))
+
+
+def turn(equation: Equation, run: Run) -> Run:
+    """Take one turn: expand the present step, pass through it, and finish it if it is done."""
+    plan, left = run.plan, (equation.t1 - run.t) / run.unit
+    resting = jnp.isfinite(run.tally.settled) | at_rest(equation, run.state)
+    told = jnp.where(plan.agreed, plan.told, plan.found)
+    proposal, step = equation.propose(
+        run.t, run.unit, run.state, resting, told, plan.reach.length, left
+    )
+    limits = step_limits(equation.frame, step)
+    can_force = isinstance(equation.options.solver, Taylor)
+    found = allowed_reach(
+        equation.field, step, limits, step.horizon, equation.rtol, can_force
+    )
+    first = plan.sweeps == 0
+    reach = jax.tree.map(lambda new, old: jnp.where(first, new, old), found, plan.reach)
+    step = eqx.tree_at(lambda s: s.forced, step, reach.forced)
+    looking = plan.agreed
+    offset = jnp.where(looking, plan.look.target, reach.length)
+    passage = advance(equation.frame, step, limits, offset, run.log, run.counts, ~looking)
+    state = equation.tidy(passage, run.state.neurons)
+
+    known = agree(passage.moments, told, reach, equation.rtol)
+    agreed = looking | ~reach.forced | known | (plan.sweeps >= _MAX_SWEEPS - 1)
+    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(looking, b, a), new, old)
+    plan = Plan(
+        sweeps=plan.sweeps + ~looking,
+        told=told,
+        found=keep(passage.moments, plan.found),
+        reach=reach,
+        agreed=agreed,
+        end=keep(state, plan.end),
+        truncated=keep(reach.length < step.horizon, plan.truncated),
+        next_unit=keep(proposal.next_unit, plan.next_unit),
+        accepted=keep(proposal.accepted, plan.accepted),
+        look=plan.look,
+    )
+    end = jnp.where(reach.length >= left, equation.t1, run.t + run.unit * reach.length)
+    records, done = run.records, agreed
+    if equation.looks:
+        window = Window(run.t, run.unit, reach.length, end)
+        look, records = look_next(equation, plan.look, records, window, state, looking, agreed)
+        plan = eqx.tree_at(lambda p: p.look, plan, look)
+        done = agreed & ~look.wanted
+    # What was written in a sweep that did not agree is written over by the next.
+    log = eqx.tree_at(
+        lambda log: log.num, passage.log, jnp.where(agreed, passage.log.num, run.log.num)
+    )
+    counts = jax.tree.map(lambda a, b: jnp.where(agreed, a, b), passage.counts, run.counts)
+    middle = Run(
+        run.t, run.unit, run.state, plan, log, counts, run.tally, records, run.result, run.history
+    )
+    return _finish_step(equation, middle, resting, end, done)
+
+
+def _finish_step(equation: Equation, run: Run, resting, end, done) -> Run:
+    """Go on to the next step if this one is `done`."""
+    plan, tally = run.plan, run.tally
+    ended = Tally(
+        tally.steps + 1,
+        tally.sweeps + plan.sweeps,
+        tally.truncated + plan.truncated,
+        tally.rejected + ~plan.accepted,
+        tally.repels + _turned_repelling(equation, run.state, plan.end),
+        jnp.where(resting, jnp.minimum(tally.settled, run.t), tally.settled),
+    )
+    history = run.history
+    if history is not None:
+        slot = jnp.where(done, tally.steps, history.t.shape[0])
+        history = history.set(slot, run, plan)
+    fresh = Plan.new(plan.end, len(equation.options.milestones))
+    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(done, a, b), new, old)
+    result = RESULTS.where(done, _judge(equation, run, end), run.result)
+    return Run(
+        t=choose(end, run.t),
+        unit=choose(run.unit * plan.next_unit, run.unit),
+        state=choose(plan.end, run.state),
+        plan=choose(fresh, plan),
+        log=run.log,
+        counts=run.counts,
+        tally=choose(ended, tally),
+        records=run.records,
+        result=result,
+        history=history,
+    )
+
+
+def _judge(equation: Equation, run: Run, end) -> RESULTS:
+    """Return the code of the first thing that went wrong in a step."""
+    log, counts, plan = run.log, run.counts, run.plan
+    # A rejected step may stay where it is; an accepted one has to move on.
+    still = plan.accepted & ~(end > run.t)
+    tiny = run.unit * plan.next_unit < 4 * jnp.finfo(run.t.dtype).tiny
+    failures = (
+        (still | tiny | ~jnp.isfinite(end), RESULTS.step_underflow),
+        (counts.stuck, RESULTS.inconsistent_modes),
+        (counts.vanished, RESULTS.neuron_vanished),
+        (counts.overflow, RESULTS.max_slides_reached),
+        (log.num > equation.options.max_switches, RESULTS.max_switches_reached),
+    )
+    result = run.result
+    for failed, code in reversed(failures):
+        result = RESULTS.where(failed, code, result)
+    return result
+
+
+def at_rest(equation: Equation, state: State) -> Bool[Array, ""]:
+    """Return whether the pulls are nothing but rounding error of the outputs."""
+    frame = equation.frame
+    frozen = equation.frozen(state, 1.0)
+    weights = (state.neurons.inner, state.neurons.outer)
+    outputs = equation.field.outputs(weights, frozen)
+    size = equation.field.outputs((weights[0], jnp.abs(weights[1])), frozen)
+    resolution = frame.loss.pull_resolution(size, frame.targets)
+    return jnp.all(jnp.abs(frame.loss.pull(outputs, frame.targets)) <= resolution)
+
+
+def _turned_repelling(equation: Equation, before: State, after: State) -> Int[Array, ""]:
+    """Count the pairs at rest on a hyperplane that turned repelling during a step."""
+    if equation.frame.loss.binary:
+        return jnp.zeros((), jnp.int32)
+
+    def repelling(state: State):
+        frozen = equation.frozen(state, 1.0)
+        weights = (state.neurons.inner, state.neurons.outer)
+        pull = equation.frame.pull(equation.field.outputs(weights, frozen))
+        return state.neurons.outer[:, None] * pull > 0
+
+    pinned = before.modes.fresh & after.modes.fresh
+    pinned = pinned & (before.modes.side == INACTIVE) & (after.modes.side == INACTIVE)
+    return jnp.sum(pinned & ~repelling(before) & repelling(after), dtype=jnp.int32)
+
+
+def begin(equation: Equation, t0: Float[Array, ""]) -> Run:
+    """Return the run before its first step."""
+    frame, options = equation.frame, equation.options
+    dtype = equation.rtol.dtype
+    neurons = Neurons.of(equation.problem, equation.start)
+    modes, repels = initial_modes(frame, neurons, options.max_slides)
+    state = State(neurons, modes)
+    zero = jnp.zeros((), jnp.int32)
+    saved = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (max(equation.ts.shape[0], 1), *x.shape)), neurons
+    )
+    values = equation.values(neurons)
+    run = Run(
+        t=t0,
+        unit=_first_unit(equation, state, t0),
+        state=state,
+        plan=Plan.new(state, len(options.milestones)),
+        log=SwitchLog.empty(options.max_switches, dtype),
+        counts=Counts.zero(),
+        tally=Tally(zero, zero, zero, zero, repels, jnp.asarray(jnp.inf, dtype)),
+        records=Records(saved, zero, values, jnp.full(values.shape, jnp.inf, dtype)),
+        result=RESULTS.successful,
+        history=None,
+    )
+    if not options.dense:
+        return run
+    history = History.empty(options.max_steps, run)
+    return eqx.tree_at(lambda r: r.history, run, history, is_leaf=lambda x: x is None)
+
+
+def _first_unit(equation: Equation, state: State, t0) -> Float[Array, ""]:
+    """Return the time in which the fastest neuron moves by its own size."""
+    frozen = equation.frozen(state, 1.0)
+    weights = (state.neurons.inner, state.neurons.outer)
+    speed = jnp.linalg.norm(equation.field(t0, weights, frozen)[0], axis=1)
+    size = jnp.linalg.norm(weights[0], axis=1) + (
+        0.01 * jnp.abs(weights[1]) if equation.frame.train_outer else 0.0
+    )
+    rate = jnp.max(speed / jnp.where(size > 0, size, jnp.inf))
+    return 1.0 / jnp.maximum(rate, 1.0 / (equation.t1 - t0))
+
+

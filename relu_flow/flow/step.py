@@ -1,0 +1,77 @@
+"""A step as it was proposed, and the constraints under which its modes are right."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .._series import evaluate, powers
+from .field import Frozen
+from .frame import Frame
+from .roots import deflate, to_bernstein
+from .switching import Modes, Motion, constraints, shifted
+from .taylor import Expansion
+
+
+class Step(eqx.Module):
+    """One step as it was proposed.
+
+    Attributes:
+        series: In the step's own unit of time, about its start.
+        modes: At its start.
+        rates: Arguments of the vector field, times in that unit.
+        horizon: How far the series may be used; sizes are measured over this length.
+        start: When it starts.
+        unit: Its unit of time.
+        tolerance: Of the series that neurons follow within the step.
+        forced: Whether what switches do to the outputs has to be collected.
+    """
+
+    series: Expansion
+    modes: Modes
+    rates: Frozen
+    horizon: Float[Array, ""]
+    start: Float[Array, ""]
+    unit: Float[Array, ""]
+    tolerance: Float[Array, ""]
+    forced: Bool[Array, ""]
+
+
+def step_limits(frame: Frame, step: Step) -> Float[Array, "width constraints order"]:
+    """Return the constraints of all neurons as polynomials about the step's start."""
+    series = step.series
+    motion = motion_of(
+        frame, step, step.modes, step.rates, series.inner, series.outer, series.drive
+    )
+    return constraints(frame, step.modes, motion)
+
+
+def motion_of(
+    frame: Frame, step: Step, modes: Modes, rates: Frozen, inner, outer, drive, clock=None
+) -> Motion:
+    """Collect what the constraints are made of, the pulls re-expanded about `clock`."""
+    pulls = jnp.stack(frame.group_pulls(step.series.pull), axis=-1)
+    pulls = pulls.at[:, modes.slides].get(mode="fill", fill_value=0.0)
+    if clock is not None:
+        pulls = shifted(pulls, clock)
+    speed = rates.inner_rate * jnp.abs(outer[0]) * series_size(drive, step.horizon)
+    return Motion(inner, drive, pulls[..., 0], pulls[..., 1], speed, step.horizon)
+
+
+def series_size(
+    series: Float[Array, "order width features"], length: Float[Array, "*width"]
+) -> Float[Array, " width"]:
+    """Bound a series of vectors on [0, length]: the sum of its terms' norms at the end."""
+    return evaluate(jnp.linalg.norm(series, axis=-1), length)
+
+
+def flatten(array: Float[Array, "width constraints *rest"]) -> Float[Array, "pairs *rest"]:
+    """Put the constraints of all neurons on one axis."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def scaled_bernstein(
+    limits: Float[Array, "width constraints order"], length: Float[Array, " width"]
+) -> tuple[Float[Array, "width constraints order"], Float[Array, "width constraints order"]]:
+    """Return the constraints on [0, length] as deflated polynomials on [0, 1], two ways."""
+    scaled = deflate(limits * powers(length, limits.shape[-1])[:, None, :])
+    return scaled, to_bernstein(scaled)

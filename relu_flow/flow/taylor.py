@@ -1,0 +1,245 @@
+"""Taylor: one step is a power series of the frozen-pattern flow, from recurrences.
+
+Between switches the flow is polynomial in weights and pulls, so each coefficient follows
+from the lower ones by products; no automatic differentiation. The series is its own dense
+output, and its last terms tell how far it may be trusted.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._series import evaluate, product_term
+from .._types import FloatScalarLike
+from .field import FlowField, Frozen, Weights, project
+
+
+class Expansion(eqx.Module):
+    """Power series in time of everything a step needs; the first axis counts powers.
+
+    Attributes:
+        inner: Inner weights.
+        outer: Outer weights.
+        pull: Pulls (the highest coefficient is left zero).
+        drive: Sums of active pulls times inputs, before projection (likewise).
+    """
+
+    inner: Float[Array, "order width features"]
+    outer: Float[Array, "order width"]
+    pull: Float[Array, "order samples"]
+    drive: Float[Array, "order width features"]
+
+
+def expand(
+    field: FlowField,
+    weights: Weights,
+    frozen: Frozen,
+    order: int,
+    forcing: Float[Array, "order samples"] | None = None,
+) -> Expansion:
+    """Expand the frozen-pattern flow about a state.
+
+    Args:
+        field: The vector field.
+        weights: The state.
+        frozen: Pattern, scales and rates. Rates multiplied by a unit of time give the
+            series in that unit.
+        order: Highest power.
+        forcing: What is added to the outputs, as a power series: what neurons that switch
+            within the step put out beyond what the frozen pattern says.
+
+    Returns:
+        `order + 1` coefficients of each series.
+    """
+    frame = field.frame
+    (width, features), samples = weights[0].shape, frame.inputs.shape[0]
+    like = weights[0].dtype
+    if forcing is None:
+        forcing = jnp.zeros((order + 1, samples), like)
+    first_output = field.outputs(weights, frozen) + forcing[0]
+    first_pull = frame.loss.pull(first_output, frame.targets)
+
+    def empty(*shape):
+        return jnp.zeros((order + 1, *shape), like)
+
+    output = empty(samples).at[0].set(first_output)
+    pull = empty(samples).at[0].set(first_pull)
+    memory = frame.loss.first_memory(pull, frame.targets)
+
+    def term(m, carry):
+        inner, outer, drive, raw_drive, output, pull, memory = carry
+        raw = (frozen.active * (frame.sample_weight * pull[m])) @ frame.inputs
+        raw_drive = raw_drive.at[m].set(raw)
+        drive = drive.at[m].set(project(raw, frozen, frame))
+        inner_next, outer_next = _next_weights(m, inner, outer, drive, frozen)
+        inner, outer = inner.at[m + 1].set(inner_next), outer.at[m + 1].set(outer_next)
+        weighted = product_term(inner, outer[:, :, None], m + 1)
+        active = (weighted @ frame.inputs.T) * frozen.active
+        output = output.at[m + 1].set(frozen.amplitude @ active + forcing[m + 1])
+        next_pull, memory = frame.loss.pull_term(m + 1, output, pull, memory, frame.targets)
+        return inner, outer, drive, raw_drive, output, pull.at[m + 1].set(next_pull), memory
+
+    start = (
+        empty(width, features).at[0].set(weights[0]),
+        empty(width).at[0].set(weights[1]),
+        empty(width, features),
+        empty(width, features),
+        output,
+        pull,
+        memory,
+    )
+    inner, outer, _, raw_drive, _, pull, _ = jax.lax.fori_loop(0, order, term, start)
+    return Expansion(inner, outer, frame.sample_weight * pull, raw_drive)
+
+
+def expand_driven(
+    weights: Weights, drive: Float[Array, "order width features"], frozen: Frozen
+) -> tuple[Float[Array, "order width features"], Float[Array, "order width"]]:
+    """Expand neurons whose (projected) drive is known as a power series already."""
+
+    def term(m, carry):
+        inner, outer = carry
+        inner_next, outer_next = _next_weights(m, inner, outer, drive, frozen)
+        return inner.at[m + 1].set(inner_next), outer.at[m + 1].set(outer_next)
+
+    start = (
+        jnp.zeros_like(drive).at[0].set(weights[0]),
+        jnp.zeros(drive.shape[:2], drive.dtype).at[0].set(weights[1]),
+    )
+    return jax.lax.fori_loop(0, drive.shape[0] - 1, term, start)
+
+
+def _next_weights(m, inner, outer, drive, frozen: Frozen):
+    """Coefficient `m + 1` of the weights from the lower ones and the drive's."""
+    turned = product_term(outer[:, :, None], drive, m)
+    grown = jnp.sum(product_term(inner, drive, m), axis=-1)
+    scale = 1.0 / (m + 1)
+    return (scale * frozen.inner_rate)[:, None] * turned, scale * frozen.outer_rate * grown
+
+
+def trusted_length(
+    inner: Float[Array, "order width features"],
+    outer: Float[Array, "order width"],
+    tolerance: FloatScalarLike,
+    train_outer: bool,
+) -> Float[Array, " width"]:
+    """Return for each neuron how far its series reaches at a relative tolerance.
+
+    The two last terms are each required to stay below `tolerance` times the neuron's own
+    size, whatever the sizes of the others (after Jorba and Zou's step-size choice, which
+    uses the two last terms of a Taylor series likewise). `inf` for a resting neuron.
+    """
+    size = jnp.linalg.norm(inner, axis=-1)
+    # With |v| far above |w| the inner weights are renewed within a step: no use in
+    # resolving what they were to more digits than v brings in.
+    inner_scale = size[0] + (0.01 * jnp.abs(outer[0]) if train_outer else 0.0)
+    outer_scale = jnp.abs(outer[0]) + size[0]
+    error = size / jnp.where(inner_scale > 0, inner_scale, 1.0)
+    if train_outer:
+        growth = jnp.abs(outer) / jnp.where(outer_scale > 0, outer_scale, 1.0)
+        error = jnp.maximum(error, growth)
+    return _last_terms_reach(error, tolerance)
+
+
+def trusted_pull_length(
+    pull: Float[Array, "order samples"], tolerance: FloatScalarLike
+) -> Float[Array, ""]:
+    """Return how far the pulls' series reach, relative to the largest pull."""
+    size = jnp.max(jnp.abs(pull[:-1]), axis=1)
+    error = size / jnp.where(size[0] > 0, size[0], 1.0)
+    return _last_terms_reach(error, tolerance)
+
+
+def _last_terms_reach(error: Float[Array, "order *rest"], tolerance) -> Float[Array, "*rest"]:
+    last = error.shape[0] - 1
+    reach = [
+        (tolerance / jnp.where(error[m] > 0, error[m], 1.0)) ** (1.0 / m)
+        for m in (last - 1, last)
+    ]
+    reach = [jnp.where(error[m] > 0, r, jnp.inf) for m, r in zip((last - 1, last), reach)]
+    return jnp.minimum(*reach)
+
+
+class PowerSeriesInterpolation(dfx.AbstractLocalInterpolation):
+    """Dense output of a Taylor step: the series itself, in time since `t0`."""
+
+    t0: FloatScalarLike
+    t1: FloatScalarLike
+    coefficients: PyTree[Array]
+
+    def evaluate(self, t0, t1=None, left: bool = True):
+        """Return the state at `t0`, or its increment from `t0` to `t1`."""
+        del left
+        if t1 is not None:
+            later, earlier = self.evaluate(t1), self.evaluate(t0)
+            return jax.tree.map(lambda a, b: a - b, later, earlier)
+        return jax.tree.map(lambda c: evaluate(c, t0 - self.t0), self.coefficients)
+
+
+class Taylor(dfx.AbstractSolver):
+    """Taylor's method of any order for the gradient flow of a two-layer ReLU network.
+
+    In `relu_flow.solve` it chooses its own steps. In a plain `diffrax.diffeqsolve` it takes
+    the terms `diffrax.ODETerm(FlowField(frame))`, a `Frozen` as `args` and the steps of
+    Diffrax's controller; the error estimate is the size of the last term.
+
+    Attributes:
+        series_order: Highest power of time; at least 4.
+    """
+
+    series_order: int = eqx.field(static=True, default=18)
+
+    term_structure: ClassVar = dfx.ODETerm
+    interpolation_cls: ClassVar[Callable[..., PowerSeriesInterpolation]] = (
+        PowerSeriesInterpolation
+    )
+
+    def __check_init__(self):
+        """Refuse an order with which nothing could be estimated."""
+        if self.series_order < 4:
+            raise ValueError(
+                f"Argument `series_order` must be at least 4, but it is {self.series_order}."
+            )
+
+    def order(self, terms) -> int:
+        """Return the order of convergence."""
+        del terms
+        return self.series_order
+
+    def init(self, terms, t0, t1, y0, args):
+        """Return no state: a Taylor step remembers nothing."""
+        del terms, t0, t1, y0, args
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        """Take one step; see `diffrax.AbstractSolver.step`."""
+        del solver_state, made_jump
+        series = expand(_flow_field(terms), y0, args, self.series_order)
+        coefficients = (series.inner, series.outer)
+        length = t1 - t0
+        y1 = jax.tree.map(lambda c: evaluate(c, length), coefficients)
+        error = jax.tree.map(lambda c: jnp.abs(c[-1]) * length**self.series_order, coefficients)
+        return y1, error, {"coefficients": coefficients}, None, dfx.RESULTS.successful
+
+    def func(self, terms, t0, y0, args):
+        """Return the vector field."""
+        return terms.vf(t0, y0, args)
+
+
+def _flow_field(terms) -> FlowField:
+    """Find the flow's own field in Diffrax's terms: only that has power series."""
+    field = getattr(terms, "vector_field", None)
+    # `diffeqsolve` wraps a term once to carry the direction of time.
+    term = getattr(terms, "term", None)
+    while field is None and term is not None:
+        field, term = getattr(term, "vector_field", None), getattr(term, "term", None)
+    if not isinstance(field, FlowField):
+        raise ValueError(
+            "Argument `terms` must be `diffrax.ODETerm(FlowField(frame))` for the solver "
+            f"`Taylor`, but its vector field is {field!r}."
+        )
+    return field

@@ -1,0 +1,199 @@
+"""What a solve returns: switches, states, milestones, counts, and why it ended."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from .._types import FloatScalarLike
+from ..model.network import TwoLayerReLU
+from .switching import SwitchKind, switch_kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RESULTS(dfx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
+    """Why a solve ended; extends Diffrax's codes. The message says what to try."""
+
+    successful = ""
+    max_switches_reached = (
+        "The log of switches is full. Try a larger `max_switches`, or an earlier `t1`."
+    )
+    max_slides_reached = (
+        "A neuron slides on more hyperplanes at once than there are slots for. Try a larger "
+        "`max_slides`."
+    )
+    inconsistent_modes = (
+        "No consistent continuation was found at a switch, to first order in time. The "
+        "trajectory meets several hyperplanes in a degenerate way; try another `rtol`, or "
+        "an initial network changed by a few units of rounding."
+    )
+    neuron_vanished = (
+        "The inner weights of a neuron reached zero, where the flow has no unique "
+        "continuation. End the run before this time, or give the neuron |v| <= |w|."
+    )
+    step_underflow = (
+        "The step became smaller than time can resolve. The flow is too stiff here, or a "
+        "weight is not finite; try a larger `rtol`."
+    )
+
+
+class SwitchLog(eqx.Module):
+    """The changes of the activation pattern.
+
+    Attributes:
+        time: When, in units of gradient-flow time; ascending, `inf` beyond `num`.
+        neuron: Which neuron; -1 beyond `num`.
+        sample: On which sample's hyperplane; -1 beyond `num`.
+        kind: Code of `SwitchKind`; -1 beyond `num`.
+        num: Number of switches.
+    """
+
+    time: Float[Array, " switches"]
+    neuron: Int[Array, " switches"]
+    sample: Int[Array, " switches"]
+    kind: Int[Array, " switches"]
+    num: Int[Array, ""]
+
+    @classmethod
+    def empty(cls, size: int, dtype) -> "SwitchLog":
+        """Return an empty log with `size` slots."""
+        return cls(
+            jnp.full(size, jnp.inf, dtype),
+            jnp.full(size, -1, jnp.int32),
+            jnp.full(size, -1, jnp.int32),
+            jnp.full(size, -1, jnp.int8),
+            jnp.zeros((), jnp.int32),
+        )
+
+    def append(
+        self,
+        time: Float[Array, " lanes"],
+        neuron: Int[Array, " lanes"],
+        old: Int[Array, "lanes samples"],
+        new: Int[Array, "lanes samples"],
+        mask: Bool[Array, " lanes"],
+    ) -> "SwitchLog":
+        """Write every entry in which the modes `old` and `new` differ, in lanes of `mask`.
+
+        `num` counts on beyond the size of the log, so that an overflow can be told.
+        """
+        changed = (old != new) & mask[:, None]
+        flat = changed.reshape(-1)
+        slot = jnp.where(flat, self.num + jnp.cumsum(flat) - 1, self.time.shape[0])
+
+        def put(array, values):
+            values = jnp.broadcast_to(values, changed.shape).reshape(-1)
+            return array.at[slot].set(values.astype(array.dtype), mode="drop")
+
+        return SwitchLog(
+            put(self.time, time[:, None]),
+            put(self.neuron, neuron[:, None]),
+            put(self.sample, jnp.arange(changed.shape[1])),
+            put(self.kind, switch_kind(old, new)),
+            self.num + jnp.sum(changed, dtype=jnp.int32),
+        )
+
+    def sorted(self) -> "SwitchLog":
+        """Return the log in order of time, what is beyond `num` padded again."""
+        valid = jnp.arange(self.time.shape[0]) < self.num
+        time = jnp.where(valid, self.time, jnp.inf)
+        order = jnp.lexsort((self.sample, self.neuron, time))
+
+        def pad(array):
+            return jnp.where(valid, array[order], jnp.asarray(-1, array.dtype))
+
+        return SwitchLog(
+            time[order], pad(self.neuron), pad(self.sample), pad(self.kind), self.num
+        )
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the switches as a table: time, neuron, sample, and the kind's name."""
+        import pandas as pd
+
+        num = int(self.num)
+        names = [SwitchKind(int(code)).name.lower() for code in self.kind[:num]]
+        return pd.DataFrame(
+            {
+                "time": np.asarray(self.time[:num]),
+                "neuron": np.asarray(self.neuron[:num]),
+                "sample": np.asarray(self.sample[:num]),
+                "kind": pd.Categorical(names, [kind.name.lower() for kind in SwitchKind]),
+            }
+        )
+
+
+class Crossing(eqx.Module):
+    """When an observable first crossed the level of a milestone.
+
+    Attributes:
+        time: The time, root-found on the flow itself; `inf` if it was not reached.
+    """
+
+    time: Float[Array, ""]
+
+    @property
+    def reached(self) -> Bool[Array, ""]:
+        """Whether the level was crossed before the end."""
+        return jnp.isfinite(self.time)
+
+
+class Trajectory(eqx.Module):
+    """The solution of a gradient flow. Under `jax.vmap` every array gets the batch axes.
+
+    Attributes:
+        ts: Times of `networks`: those asked for, or the end alone. `inf` where the run
+            ended early.
+        networks: The network at each of `ts`, stacked along a first axis; scales are kept
+            apart (`log_scale`), so nothing underflows. Beyond an early end they hold the
+            last state.
+        switches: Every change of the activation pattern.
+        initial_sides: Mode of each pair at `t0`: 0 inactive, 1 active, 2 sliding.
+        milestones: For each name when the level was crossed.
+        result: A member of `RESULTS`.
+        stats: Counts: `steps`, `truncated_steps` (cut short at a switch that matters to
+            others), `rejected_steps`, `rounds` (of work local to neurons), `evaluations`
+            (expansions of the whole network, or evaluations of its vector field),
+            `switches`, `slides`, `ties` (switches simultaneous with the one before),
+            `repels` (neurons found on a repelling hyperplane), `grazes` (hyperplanes met
+            at hardly any speed: the run is ill-conditioned there), and `settled`, the time
+            from which the loss was zero to rounding and the network was left alone
+            (`inf` if never).
+    """
+
+    ts: Float[Array, " times"]
+    networks: TwoLayerReLU
+    switches: SwitchLog
+    initial_sides: Int[Array, "width samples"]
+    milestones: dict[str, Crossing]
+    result: RESULTS
+    stats: dict[str, Array]
+    _dense: Callable[[FloatScalarLike], TwoLayerReLU] | None = None
+
+    @property
+    def network(self) -> TwoLayerReLU:
+        """The network at the last of `ts`."""
+        import jax
+
+        return jax.tree.map(lambda leaf: leaf[-1], self.networks)
+
+    def network_at(self, t: FloatScalarLike) -> TwoLayerReLU:
+        """Return the network at any time of the run, to the accuracy of the run.
+
+        Args:
+            t: A time in [t0, t1]; `jax.vmap` over it for many.
+
+        Raises:
+            ValueError: If the run was not asked for `dense=True`.
+        """
+        if self._dense is None:
+            raise ValueError(
+                "Method `network_at` needs dense output, but `solve` was called with "
+                "`dense=False`."
+            )
+        return self._dense(t)

@@ -1,0 +1,1 @@
+"""What is trained: the network, the loss and the problem."""

@@ -1,0 +1,184 @@
+"""Losses: their value, their pull, and the recurrence of the pull's power series.
+
+The *pull* of a sample is minus the derivative of its loss by the network's output.
+Everything here is for one sample; problems multiply by their reduction's constant.
+"""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .._series import product_term
+
+
+class AbstractLoss(eqx.Module):
+    """A loss of one real output and one real target, with analytic pull."""
+
+    binary: eqx.AbstractClassVar[bool]
+
+    @abc.abstractmethod
+    def value(
+        self, prediction: Float[Array, " *batch"], target: Float[Array, " *batch"]
+    ) -> Float[Array, " *batch"]:
+        """Return the loss."""
+
+    @abc.abstractmethod
+    def pull(
+        self, prediction: Float[Array, " *batch"], target: Float[Array, " *batch"]
+    ) -> Float[Array, " *batch"]:
+        """Return minus the derivative of the loss by the prediction."""
+
+    @abc.abstractmethod
+    def curvature(
+        self, prediction: Float[Array, " *batch"], target: Float[Array, " *batch"]
+    ) -> Float[Array, " *batch"]:
+        """Return the second derivative of the loss by the prediction."""
+
+    @abc.abstractmethod
+    def pull_term(
+        self,
+        m: Int[Array, ""],
+        prediction: Float[Array, "order samples"],
+        pull: Float[Array, "order samples"],
+        memory: Float[Array, "order samples"],
+        target: Float[Array, " samples"],
+    ) -> tuple[Float[Array, " samples"], Float[Array, "order samples"]]:
+        """Return coefficient `m >= 1` of the pull's power series in time.
+
+        Args:
+            m: Which coefficient.
+            prediction: Coefficients of the outputs, known up to `m`, zero beyond.
+            pull: Coefficients of the pull, known up to `m - 1`, zero beyond.
+            memory: What this method returned for `m - 1`; from `first_memory` for 1.
+            target: Targets.
+
+        Returns:
+            The coefficient and the memory for `m + 1`.
+        """
+
+    @abc.abstractmethod
+    def pull_resolution(
+        self, size: Float[Array, " *batch"], target: Float[Array, " *batch"]
+    ) -> Float[Array, " *batch"]:
+        """Return the pull below which there is only rounding error.
+
+        Args:
+            size: Sum of the absolute values of what the output is the sum of.
+            target: Target.
+        """
+
+    @abc.abstractmethod
+    def first_memory(
+        self, pull: Float[Array, "order samples"], target: Float[Array, " samples"]
+    ) -> Float[Array, "order samples"]:
+        """Return the memory that `pull_term` starts from; `pull` holds coefficient 0."""
+
+
+def _derivative_product(m, prediction, factor):
+    r"""Coefficient $m$ of $\int f' q\,dt$: $\frac1m\sum_{l=1}^m l f_l q_{m-l}$."""
+    order = jnp.arange(prediction.shape[0], dtype=prediction.dtype)[:, None]
+    return product_term(order * prediction, factor, m) / m
+
+
+class ExponentialLoss(AbstractLoss):
+    r"""The exponential loss $e^{-yf}$, for targets $y = \pm1$."""
+
+    binary = True
+
+    def value(self, prediction, target):
+        """Return the loss."""
+        return jnp.exp(-target * prediction)
+
+    def pull(self, prediction, target):
+        r"""Return $y e^{-yf}$."""
+        return target * jnp.exp(-target * prediction)
+
+    def curvature(self, prediction, target):
+        r"""Return $y^2 e^{-yf}$."""
+        return target * target * jnp.exp(-target * prediction)
+
+    def pull_term(self, m, prediction, pull, memory, target):
+        r"""Return $g_m$ from $g' = -y f' g$."""
+        return -target * _derivative_product(m, prediction, pull), memory
+
+    def pull_resolution(self, size, target):
+        """Return zero: the pull is accurate relative to itself, down to underflow."""
+        del target
+        return jnp.zeros_like(size)
+
+    def first_memory(self, pull, target):
+        """Return zeros: nothing needs to be remembered."""
+        del target
+        return jnp.zeros_like(pull)
+
+
+class LogisticLoss(AbstractLoss):
+    r"""The logistic loss $\log(1 + e^{-yf})$, for targets $y = \pm1$ (no factor 2)."""
+
+    binary = True
+
+    def value(self, prediction, target):
+        """Return the loss."""
+        return jax.nn.softplus(-target * prediction)
+
+    def pull(self, prediction, target):
+        r"""Return $y\,\mathrm{sigmoid}(-yf)$."""
+        return target * jax.nn.sigmoid(-target * prediction)
+
+    def curvature(self, prediction, target):
+        r"""Return $y^2 p(1-p)$ with $p = \mathrm{sigmoid}(-yf)$."""
+        margin = target * prediction
+        return target * target * jax.nn.sigmoid(margin) * jax.nn.sigmoid(-margin)
+
+    def pull_term(self, m, prediction, pull, memory, target):
+        r"""Return $g_m$ from $p' = -y f' p (1-p)$; `memory` holds $q = p(1-p)$."""
+        coefficient = -target * target * _derivative_product(m, prediction, memory)
+        # q = y g - g^2 for y = +-1; g's own new coefficient enters twice.
+        pull = pull.at[m].set(coefficient)
+        memory = memory.at[m].set(target * coefficient - product_term(pull, pull, m))
+        return coefficient, memory
+
+    def pull_resolution(self, size, target):
+        """Return zero: the pull is accurate relative to itself, down to underflow."""
+        del target
+        return jnp.zeros_like(size)
+
+    def first_memory(self, pull, target):
+        """Return the series of $q = p(1-p)$, of which coefficient 0 is known."""
+        return jnp.zeros_like(pull).at[0].set(pull[0] * (target - pull[0]))
+
+
+class SquareLoss(AbstractLoss):
+    r"""The square loss $(f-y)^2/2$, for real targets."""
+
+    binary = False
+
+    def value(self, prediction, target):
+        """Return the loss."""
+        return 0.5 * (prediction - target) ** 2
+
+    def pull(self, prediction, target):
+        r"""Return $y - f$."""
+        return target - prediction
+
+    def curvature(self, prediction, target):
+        """Return one."""
+        del target
+        return jnp.ones_like(prediction)
+
+    def pull_term(self, m, prediction, pull, memory, target):
+        r"""Return $g_m = -f_m$."""
+        del pull, target
+        return -prediction[m], memory
+
+    def pull_resolution(self, size, target):
+        """Return a few units of rounding of the output and of the target."""
+        return 4 * jnp.finfo(size.dtype).eps * (size + jnp.abs(target))
+
+    def first_memory(self, pull, target):
+        """Return zeros: nothing needs to be remembered."""
+        del target
+        return jnp.zeros_like(pull)

@@ -1,0 +1,168 @@
+"""The problem: a data set, a loss, how it is reduced over samples, and what is trained."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .loss import AbstractLoss, ExponentialLoss
+from .network import TwoLayerReLU, require_finite
+
+
+class Problem(eqx.Module):
+    r"""What a network is trained on: minimise $c \sum_i \ell(y_i, f(x_i))$ by gradient flow.
+
+    $c = 1$ for `reduction="sum"` and $1/n$ for `"mean"`; the mean stretches time by $n$.
+
+    Attributes:
+        inputs: $x_i$, one row a sample; no row may be zero.
+        targets: $y_i$; $\pm1$ for a classification loss, any real for the square loss.
+        loss: The loss of one sample.
+        reduction: `"sum"` or `"mean"`.
+        train: `"both"` layers, or `"inner"`: the outer weights stay as they are.
+        basis: Orthonormal columns spanning the inputs, where that span is so small that
+            the flow is solved in it (the rest of a neuron never moves); else `None`.
+            Rank is decided in rounding error when the inputs are concrete; under a
+            transformation only `samples < features` is used.
+
+    Raises:
+        ValueError: If shapes do not fit, an entry is not finite, an input is zero, a
+            label does not suit the loss, or an option is unknown. Values are checked
+            where they are concrete, that is outside `jax.jit` and `jax.vmap`.
+    """
+
+    inputs: Float[Array, "samples features"]
+    targets: Float[Array, " samples"]
+    loss: AbstractLoss
+    reduction: Literal["sum", "mean"] = eqx.field(static=True)
+    train: Literal["both", "inner"] = eqx.field(static=True)
+    basis: Float[Array, "features rank"] | None
+
+    def __init__(
+        self,
+        inputs: Float[Array, "samples features"],
+        targets: Float[Array, " samples"],
+        loss: AbstractLoss | None = None,
+        reduction: Literal["sum", "mean"] = "sum",
+        train: Literal["both", "inner"] = "both",
+    ):
+        inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
+        dtype = jnp.result_type(inputs, targets, float)
+        self.inputs, self.targets = inputs.astype(dtype), targets.astype(dtype)
+        self.loss = ExponentialLoss() if loss is None else loss
+        self.reduction, self.train = reduction, train
+        self._check()
+        self.basis = _span(self.inputs)
+
+    def _check(self) -> None:
+        if self.inputs.ndim != 2 or 0 in self.inputs.shape:
+            raise ValueError(
+                "Argument `inputs` must have shape (samples, features) with both "
+                f"positive, but it has shape {self.inputs.shape}."
+            )
+        if self.targets.shape != self.inputs.shape[:1]:
+            raise ValueError(
+                f"Argument `targets` must have shape {self.inputs.shape[:1]}, one entry "
+                f"for each row of `inputs`, but it has shape {self.targets.shape}."
+            )
+        if not isinstance(self.loss, AbstractLoss):
+            raise ValueError(
+                "Argument `loss` must be an instance of a loss such as "
+                f"`ExponentialLoss()`, but it is {self.loss!r}."
+            )
+        for name, value, options in (
+            ("reduction", self.reduction, ("sum", "mean")),
+            ("train", self.train, ("both", "inner")),
+        ):
+            if value not in options:
+                raise ValueError(
+                    f"Argument `{name}` must be one of {options}, but it is {value!r}."
+                )
+        require_finite("inputs", self.inputs)
+        require_finite("targets", self.targets)
+        if not isinstance(self.inputs, jax.core.Tracer):
+            zero = np.flatnonzero(~np.any(np.asarray(self.inputs), axis=1))
+            if zero.size:
+                raise ValueError(
+                    "Argument `inputs` must have no zero row (no neuron is ever active "
+                    f"on it), but row {zero[0]} is zero ({zero.size} in all)."
+                )
+        if self.loss.binary and not isinstance(self.targets, jax.core.Tracer):
+            wrong = np.asarray(self.targets)[np.abs(np.asarray(self.targets)) != 1]
+            if wrong.size:
+                raise ValueError(
+                    f"Argument `targets` must be +1 or -1 for {type(self.loss).__name__}, "
+                    f"but it contains {wrong[0]}."
+                )
+
+    @property
+    def samples(self) -> int:
+        """Number of inputs."""
+        return self.inputs.shape[-2]
+
+    @property
+    def features(self) -> int:
+        """Number of coordinates of an input."""
+        return self.inputs.shape[-1]
+
+    @property
+    def sample_weight(self) -> float:
+        """The constant $c$ before each sample's loss."""
+        return 1.0 if self.reduction == "sum" else 1.0 / self.samples
+
+    def predictions(self, network: TwoLayerReLU) -> Float[Array, " samples"]:
+        """Return the network's outputs at the inputs."""
+        return jax.vmap(network)(self.inputs)
+
+    def loss_value(self, network: TwoLayerReLU) -> Float[Array, ""]:
+        """Return the reduced loss."""
+        losses = self.loss.value(self.predictions(network), self.targets)
+        return self.sample_weight * jnp.sum(losses)
+
+
+def _span(inputs: Float[Array, "samples features"]) -> Float[Array, "features rank"] | None:
+    """Return an orthonormal basis of the rows' span if it saves at least two dimensions.
+
+    One is lost again to the coordinate that carries what is orthogonal to the span.
+    """
+    samples, features = inputs.shape
+    if isinstance(inputs, jax.core.Tracer):
+        if samples + 1 >= features:
+            return None
+        return jnp.linalg.qr(inputs.T)[0]
+    _, singular, right = np.linalg.svd(np.asarray(inputs), full_matrices=False)
+    resolution = np.finfo(singular.dtype).eps * max(samples, features)
+    rank = int(np.sum(singular > resolution * singular[0]))
+    if rank + 1 >= features:
+        return None
+    return jnp.asarray(right[:rank].T)
+
+
+def parallel_groups(
+    inputs: Float[Array, "samples features"],
+) -> tuple[Int[Array, " samples"], Float[Array, " samples"]]:
+    r"""Find the inputs that share a hyperplane through the origin.
+
+    Returns:
+        For each sample the lowest-numbered sample parallel to it (itself if none is), and
+        the factor $c$ with $x_i = c\,x_{\text{representative}}$, negative for opposite inputs.
+        Parallel means: to a few units of rounding in every coordinate.
+    """
+    magnitude = jnp.abs(inputs)
+    pivot = jnp.argmax(magnitude, axis=1)
+    tolerance = 8 * jnp.finfo(inputs.dtype).eps
+
+    def representative(row):
+        x, k = row
+        factor = x[k] / jnp.where(inputs[:, k] == 0, jnp.inf, inputs[:, k])
+        gap = jnp.max(jnp.abs(x - factor[:, None] * inputs), axis=1)
+        parallel = (gap <= tolerance * jnp.abs(x[k])) & (factor != 0)
+        first = jnp.argmax(parallel)
+        return first, factor[first]
+
+    index, factor = jax.lax.map(representative, (inputs, pivot))
+    own = index == jnp.arange(inputs.shape[0])
+    return index, jnp.where(own, 1.0, factor)

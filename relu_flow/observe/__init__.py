@@ -1,0 +1,1 @@
+"""Numbers read off a network or a trajectory; nothing here solves anything."""
