@@ -20,16 +20,14 @@ def evaluate(
 ) -> Float[Array, "*rest"]:
     """Evaluate by Horner's rule; `t` broadcasts against one coefficient."""
     value = series[-1]
-    for coefficient in series[-2::-1]:
-        value = value * t + coefficient
+    for m in range(series.shape[0] - 2, -1, -1):
+        value = value * t + series[m]
     return value
 
 
 def powers(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch order"]:
-    """Return `1, t, ..., t**(order - 1)` along a new last axis, by products only."""
-    ones = jnp.ones_like(t)[..., None]
-    repeated = jnp.broadcast_to(t[..., None], (*t.shape, order - 1))
-    return jnp.cumprod(jnp.concatenate([ones, repeated], -1), -1)
+    """Return `1, t, ..., t**(order - 1)` along a new last axis."""
+    return t[..., None] ** jnp.arange(order, dtype=t.dtype)
 
 
 def shift_matrix(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch order order"]:

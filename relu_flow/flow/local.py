@@ -14,14 +14,14 @@ from .._series import evaluate
 from .field import Frozen, Weights, project
 from .frame import Frame
 from .roots import first_violation
-from .step import Step, motion_of, scaled_bernstein, series_size
+from .step import Step, may_switch, motion_of, scaled_bernstein, series_size
 from .switching import ACTIVE, Modes, constraints, near_hyperplanes, resolve, rounding, shifted
 from .taylor import expand_driven, trusted_length
 from .trajectory import SwitchLog
 from .truncation import moments_beyond, no_moments
 
 _GRAZING = 1e-6
-_LANES = 16
+_LANES = 8
 
 
 class Counts(eqx.Module):
@@ -127,7 +127,6 @@ def advance(
             at the end are wanted.
     """
     width, samples = step.series.outer.shape[1], frame.inputs.shape[0]
-    _, bernstein = scaled_bernstein(limits, jnp.broadcast_to(length, (width,)))
     state = _Lanes(
         clock=jnp.zeros(width, length.dtype),
         reach=jnp.broadcast_to(length, (width,)),
@@ -158,7 +157,8 @@ def advance(
         state = state.put(chosen, some)
         return state, pending.at[chosen].set(~finished, mode="drop"), passage, rounds + 1
 
-    carry = (state, jnp.any(bernstein < 0, axis=(1, 2)), start, jnp.zeros((), jnp.int32))
+    pending = may_switch(limits, length)
+    carry = (state, pending, start, jnp.zeros((), jnp.int32))
     running = lambda carry: jnp.any(carry[1]) & (carry[3] < budget)
     state, pending, passage, rounds = jax.lax.while_loop(running, body, carry)
     counts = eqx.tree_at(

@@ -71,7 +71,7 @@ def _propose_series(solver: Taylor, field, weights, frozen, rtol, forcing) -> Pr
     train_outer = field.frame.train_outer
     tolerance = local_tolerance(rtol)
     reach = jnp.min(trusted_length(series.inner, series.outer, tolerance, train_outer))
-    reach = jnp.minimum(reach, trusted_pull_length(series.pull, rtol))
+    reach = jnp.minimum(reach, trusted_pull_length(series.pull, 0.1 * rtol))
     return Proposal(series, reach, reach, jnp.array(True))
 
 

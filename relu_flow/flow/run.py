@@ -173,8 +173,8 @@ class Plan(eqx.Module):
 class Tally(eqx.Module):
     """Counts of whole steps."""
 
+    turns: Int[Array, ""]
     steps: Int[Array, ""]
-    sweeps: Int[Array, ""]
     truncated: Int[Array, ""]
     rejected: Int[Array, ""]
     repels: Int[Array, ""]
@@ -260,11 +260,13 @@ def turn(equation: Equation, run: Run) -> Run:
     )
     limits = step_limits(equation.frame, step)
     can_force = isinstance(equation.options.solver, Taylor)
-    found = allowed_reach(
-        equation.field, step, limits, step.horizon, equation.rtol, can_force
+    reach = jax.lax.cond(
+        plan.sweeps == 0,
+        lambda: allowed_reach(
+            equation.field, step, limits, step.horizon, equation.rtol, can_force
+        ),
+        lambda: plan.reach,
     )
-    first = plan.sweeps == 0
-    reach = jax.tree.map(lambda new, old: jnp.where(first, new, old), found, plan.reach)
     step = eqx.tree_at(lambda s: s.forced, step, reach.forced)
     looking = plan.agreed
     offset = jnp.where(looking, plan.look.target, reach.length)
@@ -298,40 +300,39 @@ def turn(equation: Equation, run: Run) -> Run:
         lambda log: log.num, passage.log, jnp.where(agreed, passage.log.num, run.log.num)
     )
     counts = jax.tree.map(lambda a, b: jnp.where(agreed, a, b), passage.counts, run.counts)
-    middle = Run(
-        run.t, run.unit, run.state, plan, log, counts, run.tally, records, run.result, run.history
+    tally = eqx.tree_at(lambda tally: tally.turns, run.tally, run.tally.turns + 1)
+    run = Run(
+        run.t, run.unit, run.state, plan, log, counts, tally, records, run.result, run.history
     )
-    return _finish_step(equation, middle, resting, end, done)
+    following = lambda run: _next_step(equation, run, resting, end)
+    return jax.lax.cond(done, following, lambda run: run, run)
 
 
-def _finish_step(equation: Equation, run: Run, resting, end, done) -> Run:
-    """Go on to the next step if this one is `done`."""
+def _next_step(equation: Equation, run: Run, resting, end) -> Run:
+    """Go on to the next step."""
     plan, tally = run.plan, run.tally
-    ended = Tally(
+    settled = jnp.where(resting, jnp.minimum(tally.settled, run.t), tally.settled)
+    tally = Tally(
+        tally.turns,
         tally.steps + 1,
-        tally.sweeps + plan.sweeps,
         tally.truncated + plan.truncated,
         tally.rejected + ~plan.accepted,
         tally.repels + _turned_repelling(equation, run.state, plan.end),
-        jnp.where(resting, jnp.minimum(tally.settled, run.t), tally.settled),
+        settled,
     )
     history = run.history
     if history is not None:
-        slot = jnp.where(done, tally.steps, history.t.shape[0])
-        history = history.set(slot, run, plan)
-    fresh = Plan.new(plan.end, len(equation.options.milestones))
-    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(done, a, b), new, old)
-    result = RESULTS.where(done, _judge(equation, run, end), run.result)
+        history = history.set(run.tally.steps, run, plan)
     return Run(
-        t=choose(end, run.t),
-        unit=choose(run.unit * plan.next_unit, run.unit),
-        state=choose(plan.end, run.state),
-        plan=choose(fresh, plan),
+        t=end,
+        unit=run.unit * plan.next_unit,
+        state=plan.end,
+        plan=Plan.new(plan.end, len(equation.options.milestones)),
         log=run.log,
         counts=run.counts,
-        tally=choose(ended, tally),
+        tally=tally,
         records=run.records,
-        result=result,
+        result=_judge(equation, run, end),
         history=history,
     )
 
@@ -358,6 +359,8 @@ def _judge(equation: Equation, run: Run, end) -> RESULTS:
 def at_rest(equation: Equation, state: State) -> Bool[Array, ""]:
     """Return whether the pulls are nothing but rounding error of the outputs."""
     frame = equation.frame
+    if frame.loss.binary:
+        return jnp.array(False)
     frozen = equation.frozen(state, 1.0)
     weights = (state.neurons.inner, state.neurons.outer)
     outputs = equation.field.outputs(weights, frozen)

@@ -75,3 +75,11 @@ def scaled_bernstein(
     """Return the constraints on [0, length] as deflated polynomials on [0, 1], two ways."""
     scaled = deflate(limits * powers(length, limits.shape[-1])[:, None, :])
     return scaled, to_bernstein(scaled)
+
+
+def may_switch(
+    limits: Float[Array, "width constraints order"], length: Float[Array, ""]
+) -> Bool[Array, " width"]:
+    """Return which neurons cannot be told not to switch on [0, length]."""
+    _, bernstein = scaled_bernstein(limits, jnp.broadcast_to(length, limits.shape[:1]))
+    return jnp.any(bernstein < 0, axis=(1, 2))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._series import evaluate, product_term
+from .._series import evaluate
 from .._types import FloatScalarLike
 from .field import FlowField, Frozen, Weights, project
 
@@ -72,54 +72,90 @@ def expand(
     memory = frame.loss.first_memory(pull, frame.targets)
 
     def term(m, carry):
-        inner, outer, drive, raw_drive, output, pull, memory = carry
+        growth, raw_drive, output, pull, memory = carry
         raw = (frozen.active * (frame.sample_weight * pull[m])) @ frame.inputs
-        raw_drive = raw_drive.at[m].set(raw)
-        drive = drive.at[m].set(project(raw, frozen, frame))
-        inner_next, outer_next = _next_weights(m, inner, outer, drive, frozen)
-        inner, outer = inner.at[m + 1].set(inner_next), outer.at[m + 1].set(outer_next)
-        weighted = product_term(inner, outer[:, :, None], m + 1)
-        active = (weighted @ frame.inputs.T) * frozen.active
+        growth = growth.next(m, project(raw, frozen, frame), frozen)
+        active = (growth.output_term(m + 1) @ frame.inputs.T) * frozen.active
         output = output.at[m + 1].set(frozen.amplitude @ active + forcing[m + 1])
         next_pull, memory = frame.loss.pull_term(m + 1, output, pull, memory, frame.targets)
-        return inner, outer, drive, raw_drive, output, pull.at[m + 1].set(next_pull), memory
+        return (
+            growth,
+            raw_drive.at[m].set(raw),
+            output,
+            pull.at[m + 1].set(next_pull),
+            memory,
+        )
 
-    start = (
-        empty(width, features).at[0].set(weights[0]),
-        empty(width).at[0].set(weights[1]),
-        empty(width, features),
-        empty(width, features),
-        output,
-        pull,
-        memory,
-    )
-    inner, outer, _, raw_drive, _, pull, _ = jax.lax.fori_loop(0, order, term, start)
-    return Expansion(inner, outer, frame.sample_weight * pull, raw_drive)
+    start = (_Growth.of(weights, order), empty(width, features), output, pull, memory)
+    growth, raw_drive, _, pull, _ = jax.lax.fori_loop(0, order, term, start)
+    return Expansion(growth.inner, growth.outer, frame.sample_weight * pull, raw_drive)
 
 
 def expand_driven(
     weights: Weights, drive: Float[Array, "order width features"], frozen: Frozen
 ) -> tuple[Float[Array, "order width features"], Float[Array, "order width"]]:
     """Expand neurons whose (projected) drive is known as a power series already."""
+    order = drive.shape[0] - 1
 
-    def term(m, carry):
-        inner, outer = carry
-        inner_next, outer_next = _next_weights(m, inner, outer, drive, frozen)
-        return inner.at[m + 1].set(inner_next), outer.at[m + 1].set(outer_next)
+    def term(m, growth):
+        return growth.next(m, drive[m], frozen)
 
-    start = (
-        jnp.zeros_like(drive).at[0].set(weights[0]),
-        jnp.zeros(drive.shape[:2], drive.dtype).at[0].set(weights[1]),
-    )
-    return jax.lax.fori_loop(0, drive.shape[0] - 1, term, start)
+    growth = jax.lax.fori_loop(0, order, term, _Growth.of(weights, order))
+    return growth.inner, growth.outer
 
 
-def _next_weights(m, inner, outer, drive, frozen: Frozen):
-    """Coefficient `m + 1` of the weights from the lower ones and the drive's."""
-    turned = product_term(outer[:, :, None], drive, m)
-    grown = jnp.sum(product_term(inner, drive, m), axis=-1)
-    scale = 1.0 / (m + 1)
-    return (scale * frozen.inner_rate)[:, None] * turned, scale * frozen.outer_rate * grown
+class _Growth(eqx.Module):
+    """Series of weights, coefficient by coefficient.
+
+    The drive and the outer weights are also kept in reverse, so that a product of series
+    is a sum over two windows of memory.
+
+    Attributes:
+        inner: Inner weights, zero beyond the coefficients known.
+        outer: Outer weights, likewise.
+        reversed_outer: Coefficient `m` is at `order - m`; zero elsewhere.
+        reversed_drive: Likewise.
+    """
+
+    inner: Float[Array, "order width features"]
+    outer: Float[Array, "order width"]
+    reversed_outer: Float[Array, "window width"]
+    reversed_drive: Float[Array, "window width features"]
+
+    @classmethod
+    def of(cls, weights: Weights, order: int) -> "_Growth":
+        """Return the series of which the first coefficient is known."""
+        inner, outer = weights
+        zeros = lambda rows, like: jnp.zeros((rows, *like.shape), like.dtype)
+        return cls(
+            zeros(order + 1, inner).at[0].set(inner),
+            zeros(order + 1, outer).at[0].set(outer),
+            zeros(2 * order + 1, outer).at[order].set(outer),
+            zeros(2 * order + 1, inner),
+        )
+
+    def next(self, m, drive: Float[Array, "width features"], frozen: Frozen) -> "_Growth":
+        """Add coefficient `m + 1` of the weights, given coefficient `m` of the drive."""
+        order = self.inner.shape[0] - 1
+        reversed_drive = self.reversed_drive.at[order - m].set(drive)
+        window = jax.lax.dynamic_slice_in_dim(reversed_drive, order - m, order + 1)
+        turned = jnp.einsum("lj,ljd->jd", self.outer, window)
+        grown = jnp.einsum("ljd,ljd->j", self.inner, window)
+        scale = 1.0 / (m + 1)
+        inner = (scale * frozen.inner_rate)[:, None] * turned
+        outer = scale * frozen.outer_rate * grown
+        return _Growth(
+            self.inner.at[m + 1].set(inner),
+            self.outer.at[m + 1].set(outer),
+            self.reversed_outer.at[order - m - 1].set(outer),
+            reversed_drive,
+        )
+
+    def output_term(self, m) -> Float[Array, "width features"]:
+        """Return coefficient `m` of the product of outer and inner weights."""
+        order = self.inner.shape[0] - 1
+        window = jax.lax.dynamic_slice_in_dim(self.reversed_outer, order - m, order + 1)
+        return jnp.einsum("lj,ljd->jd", window, self.inner)
 
 
 def trusted_length(
@@ -192,7 +228,7 @@ class Taylor(dfx.AbstractSolver):
         series_order: Highest power of time; at least 4.
     """
 
-    series_order: int = eqx.field(static=True, default=18)
+    series_order: int = eqx.field(static=True, default=16)
 
     term_structure: ClassVar = dfx.ODETerm
     interpolation_cls: ClassVar[Callable[..., PowerSeriesInterpolation]] = (

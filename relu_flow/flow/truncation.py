@@ -31,7 +31,7 @@ from .roots import first_violation
 from .step import Step, flatten, scaled_bernstein
 
 # Share of `rtol` that the switches of one step may take, each.
-_SWITCH_SHARE = 1e-3
+_SWITCH_SHARE = 1e-2
 # Highest power of the forcing, and what its projection leaves of a kink (in R H^2).
 _DEGREE = 6
 _REMAINDER = 5e-4
