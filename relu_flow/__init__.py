@@ -1,6 +1,9 @@
 """Gradient flow of two-layer ReLU networks, exact through every change of pattern."""
 
-from .flow.solve import Progress as Progress, solve as solve
+from .data.digits import digits as digits
+from .flow.field import FlowField as FlowField, Frozen as Frozen
+from .flow.frame import Frame as Frame
+from .flow.solve import solve as solve
 from .flow.switching import SwitchKind as SwitchKind
 from .flow.taylor import Taylor as Taylor
 from .flow.trajectory import (
@@ -8,6 +11,15 @@ from .flow.trajectory import (
     Crossing as Crossing,
     SwitchLog as SwitchLog,
     Trajectory as Trajectory,
+)
+from .flow.watch import Progress as Progress
+from .model.initialisers import (
+    balanced_init as balanced_init,
+    early_alignment_init as early_alignment_init,
+    gaussian_init as gaussian_init,
+    multi_phase_init as multi_phase_init,
+    single_neuron_init as single_neuron_init,
+    unbalanced_init as unbalanced_init,
 )
 from .model.loss import (
     AbstractLoss as AbstractLoss,

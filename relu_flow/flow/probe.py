@@ -1,8 +1,7 @@
-"""Looking into a step: states at times asked for, and milestones.
+"""Milestones: looking into a step for the time at which an observable crosses a level.
 
-The times of `ts` inside a step and the trial times of a root search are the same thing: a
-time to which all neurons are taken with the step's pulls, one after the other. Steps do
-not depend on it.
+A crossing is seen at the step's ends and located by a bracketing root search: at each
+trial time all neurons are taken there with the step's pulls. Steps do not depend on it.
 """
 
 from typing import Protocol
@@ -54,8 +53,8 @@ class Records(eqx.Module):
     """What has been asked for and found so far.
 
     Attributes:
-        saved: Neurons at the times of `ts`.
-        num_saved: How many of them are filled.
+        saved: Neurons at the times asked for.
+        num_saved: How many of these times have passed.
         value: Last value of each milestone's observable minus its level.
         time: When each milestone was reached; `inf` if not yet.
     """
@@ -65,6 +64,17 @@ class Records(eqx.Module):
     value: Float[Array, " milestones"]
     time: Float[Array, " milestones"]
 
+    def save(self, ts: Float[Array, " times"], t: Float[Array, ""], neurons: Neurons) -> "Records":
+        """Write the neurons down if `t` is the next of the times asked for.
+
+        Of equal times the first row is written; the others are filled in at the end.
+        """
+        passed = jnp.searchsorted(ts, t, side="right").astype(self.num_saved.dtype)
+        slot = jnp.where(passed > self.num_saved, self.num_saved, ts.shape[0])
+        put = lambda rows, row: rows.at[slot].set(row, mode="drop")
+        saved = jax.tree.map(put, self.saved, neurons)
+        return Records(saved, passed, self.value, self.time)
+
 
 class Window(eqx.Module):
     """One step seen from outside: where it starts, its unit of time, how far it goes."""
@@ -73,10 +83,6 @@ class Window(eqx.Module):
     unit: Float[Array, ""]
     length: Float[Array, ""]
     end: Float[Array, ""]
-
-    def offset(self, t: Float[Array, ""]) -> Float[Array, ""]:
-        """Return a time of the run as time since the start, in the step's unit."""
-        return jnp.clip((t - self.start) / self.unit, 0.0, self.length)
 
 
 class Search(eqx.Module):
@@ -119,7 +125,7 @@ def look_next(
     """Use a state of the step and decide where to look next.
 
     Args:
-        equation: Knows `values` of milestones, their directions, and the times asked for.
+        equation: Knows the milestones and their `values`.
         look: Where was looked.
         records: The records so far.
         window: The step.
@@ -127,21 +133,19 @@ def look_next(
         looking: Whether this was a look, and not the step itself.
         agreed: Whether the step is as it will stay.
     """
-    ts, value = equation.ts, equation.values(state.neurons)
+    value = equation.values(state.neurons)
     directions = jnp.array([m.direction for m in equation.options.milestones], int)
-    learnt, search = _learn(records, look.search, look.target, state.neurons, value, window, ts)
+    learnt, narrowed = _learn(records, look.search, look.target, value, window)
     choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(looking, a, b), new, old)
-    records, search = choose((learnt, search), (records, look.search))
+    records, search = choose((learnt, narrowed), (records, look.search))
     end_value = jnp.where(looking, look.end_value, value)
     crossed = _crossed(records, end_value, directions)
     search = _next_search(search, crossed, records, end_value, window)
-    wanted = agreed & ((search.index >= 0) | _pending_save(ts, records, window))
-    following = ts[jnp.minimum(records.num_saved, ts.shape[0] - 1)] if ts.shape[0] else window.start
-    target = jnp.where(search.index >= 0, _trial(search), window.offset(following))
+    search = eqx.tree_at(lambda s: s.index, search, jnp.where(agreed, search.index, -1))
+    wanted = search.index >= 0
     done = agreed & ~wanted
     records = eqx.tree_at(lambda r: r.value, records, jnp.where(done, end_value, records.value))
-    search = eqx.tree_at(lambda s: s.index, search, jnp.where(agreed, search.index, -1))
-    return Look(wanted, target, search, end_value), records
+    return Look(wanted, _trial(search), search, end_value), records
 
 
 def _crossed(records: Records, end_value, directions) -> Bool[Array, " milestones"]:
@@ -152,20 +156,11 @@ def _crossed(records: Records, end_value, directions) -> Bool[Array, " milestone
     return hit & ~jnp.isfinite(records.time)
 
 
-def _pending_save(ts, records: Records, window: Window) -> Bool[Array, ""]:
-    """Return whether the next time asked for lies in the step."""
-    if ts.shape[0] == 0:
-        return jnp.array(False)
-    following = ts[jnp.minimum(records.num_saved, ts.shape[0] - 1)]
-    return (records.num_saved < ts.shape[0]) & (following <= window.end)
-
-
-def _learn(records: Records, search: Search, target, neurons, value, window: Window, ts):
-    """Use the state just visited: narrow the search's bracket, or save it."""
-    searching = search.index >= 0
-    here = value[jnp.maximum(search.index, 0)] if value.shape[0] else jnp.zeros(())
+def _learn(records: Records, search: Search, target, value, window: Window):
+    """Narrow the search's bracket by what was seen; write the time down once it is found."""
+    here = value[jnp.maximum(search.index, 0)]
     before = jnp.sign(here) == jnp.sign(search.low_value)
-    narrowed = Search(
+    search = Search(
         search.index,
         jnp.where(before, target, search.low),
         jnp.where(before, search.high, target),
@@ -174,37 +169,21 @@ def _learn(records: Records, search: Search, target, neurons, value, window: Win
         jnp.where(before, 0.5 * search.high_value, here),
         search.trials + 1,
     )
-    search = jax.tree.map(lambda new, old: jnp.where(searching, new, old), narrowed, search)
-    if ts.shape[0]:
-        saving = ~searching
-        slot = jnp.where(saving, records.num_saved, ts.shape[0])
-        saved = jax.tree.map(
-            lambda rows, row: rows.at[slot].set(row, mode="drop"), records.saved, neurons
-        )
-        num = jnp.where(saving, records.num_saved + 1, records.num_saved)
-        records = eqx.tree_at(lambda r: (r.saved, r.num_saved), records, (saved, num))
-    if value.shape[0]:
-        resolution = 4 * jnp.finfo(window.start.dtype).eps
-        finest = resolution * (jnp.abs(window.start) / window.unit + search.high)
-        found = searching & (
-            (search.high - search.low <= finest)
-            | (here == 0)
-            | (search.trials >= _MAX_TRIALS)
-        )
-        time = window.start + window.unit * jnp.where(here == 0, target, search.high)
-        slot = jnp.where(found, search.index, value.shape[0])
-        records = eqx.tree_at(
-            lambda r: r.time, records, records.time.at[slot].set(time, mode="drop")
-        )
-        index = jnp.where(found, -1, search.index)
-        search = eqx.tree_at(lambda s: s.index, search, index)
-    return records, search
+    resolution = 4 * jnp.finfo(window.start.dtype).eps
+    finest = resolution * (jnp.abs(window.start) / window.unit + search.high)
+    narrow = search.high - search.low <= finest
+    found = narrow | (here == 0) | (search.trials >= _MAX_TRIALS)
+    time = window.start + window.unit * jnp.where(here == 0, target, search.high)
+    slot = jnp.where(found & (search.index >= 0), search.index, value.shape[0])
+    times = records.time.at[slot].set(time, mode="drop")
+    records = eqx.tree_at(lambda r: r.time, records, times)
+    return records, eqx.tree_at(
+        lambda s: s.index, search, jnp.where(found, -1, search.index)
+    )
 
 
 def _next_search(search: Search, crossed, records: Records, end_value, window: Window):
     """Keep the search that is under way, or start that of the next crossed milestone."""
-    if crossed.shape[0] == 0:
-        return search
     following = jnp.argmax(crossed).astype(search.index.dtype)
     fresh = Search(
         following,

@@ -2,9 +2,9 @@
 
 A turn expands the network about the start of the present step and takes the neurons
 through it. A step takes one turn if its switches are quiet; more until the pulls know of
-what its switches do (`truncation.py`); and one for each look into it, that is for each
-time asked for and each trial of a root search. So everything is compiled once, and the
-loop is flat: under `vmap` no lane waits inside another's step.
+what its switches do (`truncation.py`); and one for each look into it in search of a
+milestone. So everything is compiled once, and the loop is flat: under `vmap` no lane waits
+inside another's step. Steps end at the times that were asked for.
 """
 
 import diffrax as dfx
@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import FloatScalarLike
+from .._types import FloatScalarLike, IntScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .field import FlowField, Frozen
 from .frame import Frame, Neurons
-from .initial import initial_modes
+from .initial import initial_modes, with_dual
 from .local import Counts, Passage, advance
 from .probe import LevelCrossing, Look, Records, State, Window, look_next
 from .proposal import Proposal, local_tolerance, propose, series_order
@@ -72,10 +72,12 @@ class Equation(eqx.Module):
             outer_rate=jnp.full_like(rate, unit) if train_outer else jnp.zeros_like(rate),
         )
 
-    @property
-    def looks(self) -> bool:
-        """Whether there is anything to look for within steps."""
-        return bool(self.options.milestones) or self.ts.shape[0] > 0
+    def next_stop(self, run: "Run") -> Float[Array, ""]:
+        """Return the time beyond which a step may not go."""
+        if not self.ts.shape[0]:
+            return self.t1
+        asked = self.ts[jnp.minimum(run.records.num_saved, self.ts.shape[0] - 1)]
+        return jnp.where(run.records.num_saved < self.ts.shape[0], asked, self.t1)
 
     def propose(
         self, t, unit, state: State, resting: Bool[Array, ""], moments, length, left
@@ -252,7 +254,8 @@ class History(eqx.Module):
 
 def turn(equation: Equation, run: Run) -> Run:
     """Take one turn: expand the present step, pass through it, and finish it if it is done."""
-    plan, left = run.plan, (equation.t1 - run.t) / run.unit
+    plan, stop = run.plan, equation.next_stop(run)
+    left = (stop - run.t) / run.unit
     resting = jnp.isfinite(run.tally.settled) | at_rest(equation, run.state)
     told = jnp.where(plan.agreed, plan.told, plan.found)
     proposal, step = equation.propose(
@@ -288,9 +291,9 @@ def turn(equation: Equation, run: Run) -> Run:
         accepted=keep(proposal.accepted, plan.accepted),
         look=plan.look,
     )
-    end = jnp.where(reach.length >= left, equation.t1, run.t + run.unit * reach.length)
+    end = jnp.where(reach.length >= left, stop, run.t + run.unit * reach.length)
     records, done = run.records, agreed
-    if equation.looks:
+    if equation.options.milestones:
         window = Window(run.t, run.unit, reach.length, end)
         look, records = look_next(equation, plan.look, records, window, state, looking, agreed)
         plan = eqx.tree_at(lambda p: p.look, plan, look)
@@ -323,6 +326,9 @@ def _next_step(equation: Equation, run: Run, resting, end) -> Run:
     history = run.history
     if history is not None:
         history = history.set(run.tally.steps, run, plan)
+    records = run.records
+    if equation.ts.shape[0]:
+        records = records.save(equation.ts, end, plan.end.neurons)
     return Run(
         t=end,
         unit=run.unit * plan.next_unit,
@@ -331,7 +337,7 @@ def _next_step(equation: Equation, run: Run, resting, end) -> Run:
         log=run.log,
         counts=run.counts,
         tally=tally,
-        records=run.records,
+        records=records,
         result=_judge(equation, run, end),
         history=history,
     )
@@ -405,7 +411,12 @@ def begin(equation: Equation, t0: Float[Array, ""]) -> Run:
         log=SwitchLog.empty(options.max_switches, dtype),
         counts=Counts.zero(),
         tally=Tally(zero, zero, zero, zero, repels, jnp.asarray(jnp.inf, dtype)),
-        records=Records(saved, zero, values, jnp.full(values.shape, jnp.inf, dtype)),
+        records=Records(
+            saved,
+            jnp.searchsorted(equation.ts, t0, side="right").astype(jnp.int32),
+            values,
+            jnp.full(values.shape, jnp.inf, dtype),
+        ),
         result=RESULTS.successful,
         history=None,
     )
@@ -427,3 +438,18 @@ def _first_unit(equation: Equation, state: State, t0) -> Float[Array, ""]:
     return 1.0 / jnp.maximum(rate, 1.0 / (equation.t1 - t0))
 
 
+def proceed(equation: Equation, run: Run, more_steps: IntScalarLike) -> Run:
+    """Take steps until the end, a failure, or so many steps."""
+    limit = jnp.minimum(run.tally.steps + more_steps, equation.options.max_steps)
+
+    def running(run: Run) -> Bool[Array, ""]:
+        fine = run.result == RESULTS.successful
+        return (run.t < equation.t1) & fine & (run.tally.steps < limit)
+
+    return jax.lax.while_loop(running, lambda run: turn(equation, run), run)
+
+
+def make_equation(problem, network, t1, ts, rtol, options: Options) -> Equation:
+    """Put together what a run needs."""
+    field = FlowField(Frame.of(problem))
+    return Equation(problem, network, field, options, rtol, t1, ts)

@@ -1,0 +1,1 @@
+"""Named problems, one family a file."""

@@ -1,0 +1,108 @@
+"""From a run that has ended to what the user gets: states, switches, dense output."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._types import FloatScalarLike
+from ..model.network import TwoLayerReLU
+from .frame import Neurons
+from .initial import initial_modes
+from .local import Counts, advance
+from .proposal import evaluations
+from .run import Equation, History, Run, at_rest
+from .step import step_limits
+from .switching import SwitchKind
+from .trajectory import RESULTS, Crossing, SwitchLog, Trajectory
+
+
+class DenseOutput(eqx.Module):
+    """The flow at any time of a run: the step that holds it is taken again up to there."""
+
+    equation: Equation
+    history: History
+    t0: Float[Array, ""]
+    end: Float[Array, ""]
+
+    @eqx.filter_jit
+    def __call__(self, t: FloatScalarLike) -> TwoLayerReLU:
+        """Return the network at `t`, a time between the run's start and its end."""
+        equation, history = self.equation, self.history
+        t = jnp.clip(jnp.asarray(t, self.end.dtype), self.t0, self.end)
+        slot = jnp.maximum(jnp.searchsorted(history.t, t, side="right") - 1, 0)
+        state = history.state_at(slot, equation.frame)
+        start, unit, length = history.t[slot], history.unit[slot], history.length[slot]
+        _, step = equation.propose(
+            start, unit, state, at_rest(equation, state), history.told[slot], length, length
+        )
+        limits = step_limits(equation.frame, step)
+        offset = jnp.clip((t - start) / unit, 0.0, length)
+        log = SwitchLog.empty(1, t.dtype)
+        passage = advance(
+            equation.frame, step, limits, offset, log, Counts.zero(), jnp.array(False)
+        )
+        neurons = equation.tidy(passage, state.neurons).neurons
+        return neurons.network(equation.problem, equation.start)
+
+
+def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
+    """Turn a run that has ended into what the user gets."""
+    unfinished = (run.t < equation.t1) & (run.result == RESULTS.successful)
+    result = RESULTS.where(unfinished, RESULTS.max_steps_reached, run.result)
+    network = lambda neurons: neurons.network(equation.problem, equation.start)
+    asked = equation.ts.shape[0]
+    if asked:
+        filled = jnp.arange(asked) < run.records.num_saved
+        ts = jnp.where(filled, equation.ts, jnp.inf)
+        first = jnp.searchsorted(equation.ts, equation.ts, side="left")
+
+        def fill(rows, last):
+            mask = filled.reshape(-1, *(1,) * (rows.ndim - 1))
+            return jnp.where(mask, rows[first], last)
+
+        rows = jax.tree.map(fill, run.records.saved, run.state.neurons)
+    else:
+        ts, rows = run.t[None], jax.tree.map(lambda x: x[None], run.state.neurons)
+    switches = run.log.sorted()
+    dense = None
+    if run.history is not None:
+        dense = DenseOutput(equation, run.history, t0, run.t)
+    crossings = {
+        milestone.name: Crossing(run.records.time[k])
+        for k, milestone in enumerate(equation.options.milestones)
+    }
+    sides = initial_modes(
+        equation.frame, Neurons.of(equation.problem, equation.start), equation.options.max_slides
+    )[0].side
+    return Trajectory(
+        ts=ts,
+        networks=jax.vmap(network)(rows),
+        switches=switches,
+        initial_sides=sides,
+        milestones=crossings,
+        result=result,
+        stats=_statistics(equation, run, switches),
+        _dense=dense,
+    )
+
+
+def _statistics(equation: Equation, run: Run, switches: SwitchLog) -> dict[str, Array]:
+    """Count what happened."""
+    entered = switches.kind == SwitchKind.SLIDE_ENTER
+    later, earlier = switches.time[1:], switches.time[:-1]
+    resolution = 4 * jnp.finfo(later.dtype).eps
+    tied = jnp.isfinite(later) & (later - earlier <= resolution * jnp.abs(later))
+    return {
+        "steps": run.tally.steps,
+        "truncated_steps": run.tally.truncated,
+        "rejected_steps": run.tally.rejected,
+        "rounds": run.counts.rounds,
+        "evaluations": run.tally.turns * evaluations(equation.options.solver),
+        "switches": switches.num,
+        "slides": jnp.sum(entered, dtype=jnp.int32),
+        "ties": jnp.sum(tied, dtype=jnp.int32),
+        "repels": run.tally.repels,
+        "grazes": run.counts.grazes,
+        "settled": run.tally.settled,
+    }

@@ -1,0 +1,1 @@
+"""Figures, tables and files; the only folder that imports plotting libraries."""

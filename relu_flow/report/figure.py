@@ -1,0 +1,94 @@
+"""The figure of a run: alignment, norms, loss and switches on one time axis."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+_POSITIVE, _NEGATIVE, _DARK = "#c1440e", "#1f5a94", "#222222"
+_KIND_COLOURS = {
+    "activate": "#2a9d5c",
+    "deactivate": "#8a8a8a",
+    "slide_enter": "#7b2cbf",
+    "slide_exit_active": "#e0a100",
+    "slide_exit_inactive": "#d6336c",
+}
+
+
+def run_figure(data: xr.Dataset, path: Path, title: str) -> None:
+    """Draw a run and write it to a file.
+
+    Args:
+        data: From `to_dataset`, with a first time of 0 or later and more after it.
+        path: Where to write it; the ending decides the format.
+        title: First line of the figure.
+    """
+    figure, axes = plt.subplots(
+        4, 1, figsize=(9, 11), sharex=True, height_ratios=[3, 3, 2.4, 3], layout="constrained"
+    )
+    time = data["time"].to_numpy()
+    shown = time > 0
+    for neuron, sign in enumerate(data["outer_sign"].to_numpy()):
+        style = {"color": _POSITIVE if sign > 0 else _NEGATIVE, "lw": 0.8, "alpha": 0.7}
+        axes[0].plot(time[shown], data["alignment"][shown, neuron], **style)
+        axes[1].plot(time[shown], data["log_norm"][shown, neuron] / np.log(10), **style)
+    axes[0].set_ylabel("cosine to the centre\nof its class")
+    axes[0].set_ylim(-1.05, 1.05)
+    axes[0].axhline(1, color="0.8", lw=0.8, zorder=0)
+    axes[1].set_ylabel("norm of the inner\nweights (log10)")
+    signs = [
+        Line2D([], [], color=_POSITIVE, label="output weight > 0"),
+        Line2D([], [], color=_NEGATIVE, label="output weight < 0"),
+    ]
+    axes[0].legend(handles=signs, loc="lower right", fontsize=8, framealpha=0.9)
+    axes[2].plot(time[shown], data["loss"][shown], color=_DARK)
+    axes[2].set_yscale("log")
+    axes[2].set_ylabel("loss")
+    _raster(axes[3], data)
+    axes[3].set_xscale("log")
+    axes[3].set_xlim(time[shown][0], time[-1])
+    axes[3].set_xlabel("gradient-flow time")
+    _mark_milestones(axes, data)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _raster(axis: Axes, data: xr.Dataset) -> None:
+    """Draw a dot for every switch: when, and of which neuron."""
+    kinds = data["switch_kind"].attrs["flag_meanings"].split()
+    code = data["switch_kind"].to_numpy()
+    neuron, time = data["switch_neuron"].to_numpy(), data["switch_time"].to_numpy()
+    handles = []
+    for k, kind in enumerate(kinds):
+        chosen = code == k
+        if not chosen.any():
+            continue
+        colour = _KIND_COLOURS[kind]
+        size = 5 if chosen.sum() > 500 else 16
+        axis.scatter(time[chosen], neuron[chosen], s=size, color=colour, lw=0, alpha=0.7)
+        label = f"{kind.replace('_', ' ')} ({chosen.sum()})"
+        handles.append(Line2D([], [], color=colour, marker="o", ls="", label=label))
+    axis.set_ylabel("neuron\n(one dot a switch)")
+    if handles:
+        axis.legend(handles=handles, loc="upper right", fontsize=8, framealpha=0.9)
+
+
+def _mark_milestones(axes: np.ndarray, data: xr.Dataset) -> None:
+    """Draw the milestones that were reached through all panels, named in the loss panel."""
+    start = data["time"].to_numpy()[data["time"].to_numpy() > 0][0]
+    for name, time in zip(data["milestone"].to_numpy(), data["milestone_time"].to_numpy()):
+        if not np.isfinite(time) or time < start:
+            continue
+        for axis in axes:
+            axis.axvline(time, color="0.6", lw=0.7, ls=":", zorder=0)
+        axes[2].annotate(
+            str(name), (time, 0.02), xycoords=("data", "axes fraction"), rotation=90,
+            fontsize=7, ha="right", va="bottom", color="0.35",
+        )  # fmt: skip
