@@ -1,0 +1,80 @@
+"""The public face: names, lightness, the command line and its files."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import relu_flow as rf
+
+NAMES = [
+    "AbstractLoss", "Crossing", "ExponentialLoss", "FlowField", "Frame", "Frozen",
+    "LogisticLoss", "Milestone", "Problem", "Progress", "RESULTS", "SquareLoss", "SwitchKind",
+    "SwitchLog", "Taylor", "Trajectory", "TwoLayerReLU", "balanced_init", "digits",
+    "early_alignment_init", "gaussian_init", "multi_phase_init", "single_neuron_init", "solve",
+    "unbalanced_init",
+]  # fmt: skip
+
+
+def test_public_names():
+    """Assert that adding or losing a public name is a visible change."""
+    modules = {"cli", "data", "flow", "model", "observe", "report", "run_digits"}
+    found = [name for name in vars(rf) if not name.startswith("_") and name not in modules]
+    assert sorted(found) == NAMES
+
+
+def run(*arguments, cwd=None):
+    """Run a Python process and return it."""
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+def test_importing_is_light():
+    """Assert that the library needs no plotting or tables, and the command's help no JAX."""
+    code = "import sys, relu_flow; print({'matplotlib', 'pandas', 'xarray'} & set(sys.modules))"
+    assert run("-c", code).stdout.strip() == "set()"
+
+
+def test_library_never_touches_global_configuration():
+    """Assert that importing leaves JAX in float32 and adds no cache."""
+    code = (
+        "import jax, relu_flow; "
+        "print(jax.config.jax_enable_x64, jax.config.jax_compilation_cache_dir)"
+    )
+    assert run("-c", code).stdout.strip() == "False None"
+
+
+def test_digits_command_writes_what_it_says(tmp_path):
+    """Assert that a small run reports, draws, and writes a file that xarray opens."""
+    done = run(
+        "-m", "relu_flow.cli", "digits", "--images", "20", "--width", "6", "--end", "30",
+        "--times", "20", "--scale", "1e-3", "--out", "run", "--no-cache", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for phrase in ("theorem's sign", "stable rank", "slide enter", "wall time", "loss 0.5"):
+        assert phrase in done.stdout
+    assert (tmp_path / "run" / "run.png").stat().st_size > 20_000
+    with xr.open_dataset(tmp_path / "run" / "run.nc", engine="h5netcdf") as data:
+        assert data.sizes["neuron"] == 6
+        assert float(data["loss"][0]) == pytest.approx(1.0, abs=1e-3)
+        assert float(data["loss"][-1]) < 0.2
+        assert np.all(np.diff(data["loss"]) <= 1e-9)
+        assert data.attrs["images"] == 20
+        assert data.attrs["result"] == "successful"
+        assert data.sizes["switch"] > 10
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [("--width", "0", "width"), ("--images", "5000", "samples"), ("--classes", "3", "classes")],
+)
+def test_digits_command_refuses_bad_input(tmp_path, option, value, word):
+    """Assert that a wrong option is named in one line, without a traceback."""
+    done = run("-m", "relu_flow.cli", "digits", option, value, "--no-cache", cwd=tmp_path)
+    assert done.returncode != 0
+    assert word in (done.stderr + done.stdout).lower()
+    assert "Traceback" not in done.stderr

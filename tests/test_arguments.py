@@ -1,0 +1,153 @@
+"""Bad input: each gets an error that names the argument."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import relu_flow as rf
+
+X = np.array([[1.0, 0.0], [0.0, 1.0]])
+Y = np.array([1.0, -1.0])
+W = np.array([[1.0, 0.5]])
+V = np.array([1.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"inputs": X[0]}, "inputs"),
+        ({"inputs": X[:0]}, "inputs"),
+        ({"inputs": np.array([[1.0, 0.0], [0.0, 0.0]])}, "inputs"),
+        ({"inputs": np.array([[1.0, np.nan], [0.0, 1.0]])}, "inputs"),
+        ({"inputs": np.array([[1.0, np.inf], [0.0, 1.0]])}, "inputs"),
+        ({"targets": Y[:1]}, "targets"),
+        ({"targets": np.array([1.0, 0.0])}, "targets"),
+        ({"targets": np.array([1.0, np.nan])}, "targets"),
+        ({"loss": "exponential"}, "loss"),
+        ({"reduction": "average"}, "reduction"),
+        ({"train": "outer"}, "train"),
+    ],
+)
+def test_bad_problem(arguments, name):
+    """Assert that a problem that makes no sense is refused."""
+    with pytest.raises(ValueError, match=f"Argument `{name}` must"):
+        rf.Problem(**{"inputs": X, "targets": Y, **arguments})
+
+
+def test_square_loss_takes_any_target():
+    """Assert that labels are only checked where the loss needs them."""
+    rf.Problem(X, np.array([0.3, -7.0]), rf.SquareLoss())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"inner_weight": W[0]}, "inner_weight"),
+        ({"inner_weight": np.zeros((0, 2)), "outer_weight": np.zeros(0)}, "inner_weight"),
+        ({"inner_weight": np.array([[np.nan, 0.0]])}, "inner_weight"),
+        ({"outer_weight": np.ones(2)}, "outer_weight"),
+        ({"outer_weight": np.array([np.inf])}, "outer_weight"),
+        ({"log_scale": np.ones(2)}, "log_scale"),
+        ({"log_scale": -np.inf}, "log_scale"),
+    ],
+)
+def test_bad_network(arguments, name):
+    """Assert that a network that makes no sense is refused."""
+    with pytest.raises(ValueError, match=f"Argument `{name}` must"):
+        rf.TwoLayerReLU(**{"inner_weight": W, "outer_weight": V, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"t1": 0.0}, "t1"),
+        ({"t1": -1.0}, "t1"),
+        ({"t1": np.inf}, "t1"),
+        ({"rtol": 1e-16}, "rtol"),
+        ({"rtol": 0.5}, "rtol"),
+        ({"rtol": np.nan}, "rtol"),
+        ({"ts": [0.5, 0.1]}, "ts"),
+        ({"ts": [0.5, 2.0]}, "ts"),
+        ({"ts": [-0.5]}, "ts"),
+        ({"ts": [[0.5]]}, "ts"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"max_switches": 0}, "max_switches"),
+        ({"max_slides": -1}, "max_slides"),
+        ({"problem": X}, "problem"),
+        ({"network": W}, "network"),
+        ({"network": rf.TwoLayerReLU(np.ones((1, 3)), V)}, "network"),
+        ({"network": rf.TwoLayerReLU(W, V, 0.0, -1e4)}, "network"),
+        ({"network": rf.TwoLayerReLU(W, V, 500.0)}, "network"),
+    ],
+)
+def test_bad_solve(arguments, name):
+    """Assert that a solve that makes no sense is refused before anything is compiled."""
+    base = {"problem": rf.Problem(X, Y), "network": rf.TwoLayerReLU(W, V), "t1": 1.0}
+    with pytest.raises(ValueError, match=f"Argument `{name}` must"):
+        rf.solve(**{**base, **arguments})
+
+
+def test_milestones_need_distinct_names():
+    """Assert that two milestones of one name are refused."""
+    loss = lambda problem, network: problem.loss_value(network)
+    twice = [rf.Milestone(loss, 0.5, name="a"), rf.Milestone(loss, 0.4, name="a")]
+    with pytest.raises(ValueError, match="Argument `milestones`"):
+        rf.solve(rf.Problem(X, Y), rf.TwoLayerReLU(W, V), 1.0, milestones=twice)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [({"observable": 3, "level": 1.0}, "observable"), ({"direction": 2}, "direction")],
+)
+def test_bad_milestone(arguments, name):
+    """Assert that a milestone that makes no sense is refused."""
+    base = {"observable": lambda problem, network: 0.0, "level": 1.0}
+    with pytest.raises(ValueError, match=f"Argument `{name}` must"):
+        rf.Milestone(**{**base, **arguments})
+
+
+@pytest.mark.parametrize("width", [0, -3])
+def test_bad_width(width):
+    """Assert that a network without neurons cannot be drawn."""
+    with pytest.raises(ValueError, match="Argument `width` must"):
+        rf.balanced_init(jax.random.key(0), width, 2)
+
+
+def test_bad_digits():
+    """Assert that classes and numbers of images are checked."""
+    with pytest.raises(ValueError, match="Argument `classes` must"):
+        rf.digits((1, 1))
+    with pytest.raises(ValueError, match="Argument `samples` must"):
+        rf.digits((0, 1), 1001)
+
+
+def test_float32_warns_and_checks_the_tolerance():
+    """Assert that float32 is told, and that it cannot do the default tolerance."""
+    problem = rf.Problem(X.astype(np.float32), Y.astype(np.float32))
+    network = rf.TwoLayerReLU(W.astype(np.float32), V.astype(np.float32))
+    if problem.inputs.dtype == jnp.float32:
+        with (
+            pytest.warns(UserWarning, match="float32"),
+            pytest.raises(ValueError, match="Argument `rtol`"),
+        ):
+            rf.solve(problem, network, 1.0)
+
+
+def test_zero_neurons_are_handled():
+    """Assert that a neuron without weights rests for ever, alone or beside others."""
+    network = rf.TwoLayerReLU(np.array([[0.0, 0.0], [1.0, 0.5]]), np.array([0.0, 1.0]))
+    trajectory = rf.solve(rf.Problem(X, Y), network, 1.0)
+    np.testing.assert_array_equal(trajectory.network.inner_weight[0], 0.0)
+    assert np.all(np.asarray(trajectory.switches.neuron) != 0)
+
+
+def test_repeated_inputs_are_handled():
+    """Assert that a repeated input is the same as one that counts twice (sum of losses)."""
+    inputs = np.array([[1.0, 0.2], [1.0, 0.2], [0.1, 1.0]])
+    targets = np.array([1.0, 1.0, -1.0])
+    network = rf.TwoLayerReLU(np.array([[1.0, 0.5], [0.3, 0.9]]), np.array([1.0, -1.0]), -5.0)
+    log = rf.solve(rf.Problem(inputs, targets), network, 5.0).switches
+    first = np.asarray(log.time)[np.asarray(log.sample) == 0]
+    again = np.asarray(log.time)[np.asarray(log.sample) == 1]
+    np.testing.assert_array_equal(first, again)

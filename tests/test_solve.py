@@ -1,0 +1,192 @@
+"""The solve function: transformations, records, dense output, checkpoints, result codes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import relu_flow as rf
+from relu_flow.observe import observables
+
+from . import problems
+
+END = 12.0
+
+
+@pytest.fixture(scope="module")
+def base():
+    """Return a problem and a network (crossings, slides, deaths)."""
+    inputs, targets, network = problems.mixed()
+    return rf.Problem(inputs, targets), network
+
+
+def test_second_solve_of_one_shape_compiles_nothing(base):
+    """Assert that other numbers in the same shapes reuse the compiled program."""
+    problem, network = base
+    rf.solve(problem, network, END)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    )
+    inputs, targets, other = problems.mixed(seed=4)
+    rf.solve(rf.Problem(inputs, targets), other, 0.5 * END, rtol=1e-10)
+    jax.monitoring.clear_event_listeners()
+    assert compiled == []
+
+
+def test_jit_and_vmap_give_the_same_numbers(base):
+    """Assert that a batch of seeds agrees with single runs, switches included."""
+    problem, _ = base
+    stacked = [problems.mixed(seed)[2] for seed in (3, 4, 5)]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *stacked)
+    many = jax.jit(jax.vmap(lambda n: rf.solve(problem, n, END)))(batch)
+    assert many.switches.time.shape[0] == 3
+    for k, network in enumerate(stacked):
+        one = rf.solve(problem, network, END)
+        num = int(one.switches.num)
+        assert int(many.switches.num[k]) == num
+        np.testing.assert_allclose(many.switches.time[k, :num], one.switches.time[:num], rtol=1e-11)
+        np.testing.assert_array_equal(many.switches.neuron[k, :num], one.switches.neuron[:num])
+
+
+def test_states_at_ts_dense_output_and_chunks_agree(base, tmp_path):
+    """Assert that states on request, dense output and a watched run are one flow."""
+    problem, network = base
+    ts = jnp.array([0.0, 0.4, 0.4, 3.0, END])
+    seen = []
+    trajectory = rf.solve(problem, network, END, ts=ts, dense=True, max_steps=400)
+    np.testing.assert_array_equal(trajectory.ts, ts)
+    for k, t in enumerate(ts):
+        saved = jax.tree.map(lambda leaf, k=k: leaf[k], trajectory.networks)
+        np.testing.assert_allclose(
+            trajectory.network_at(t).directions(), saved.directions(), atol=1e-12
+        )
+    whole = rf.solve(problem, network, END)
+    middle = trajectory.network_at(1.7)
+    split = rf.solve(problem, network, 1.7).network
+    np.testing.assert_allclose(middle.directions(), split.directions(), atol=1e-11)
+    watched = rf.solve(problem, network, END, progress=seen.append)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, whole, watched))
+    assert [p.t for p in seen] == sorted(p.t for p in seen)
+    assert seen[-1].t == END
+
+
+def test_without_dense_output_network_at_says_so(base):
+    """Assert that dense output must be asked for."""
+    with pytest.raises(ValueError, match="dense=True"):
+        rf.solve(*base, END).network_at(1.0)
+
+
+class Interrupt(Exception):
+    """Stands for Ctrl-C."""
+
+
+def test_interrupted_run_goes_on_to_the_same_numbers(base, tmp_path):
+    """Assert that a run from a checkpoint is bitwise that of an undisturbed run."""
+    problem, network = base
+    file = tmp_path / "run.checkpoint"
+
+    def interrupt(progress):
+        if progress.steps > 20:
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        rf.solve(problem, network, END, progress=interrupt, checkpoint=file)
+    assert file.exists()
+    with pytest.raises(ValueError, match="Argument `checkpoint`"):
+        rf.solve(problem, network, 2 * END, checkpoint=file)
+    steps = []
+    resumed = rf.solve(
+        problem, network, END, progress=lambda p: steps.append(p.steps), checkpoint=file
+    )
+    assert steps[0] > 20
+    assert not file.exists()
+    undisturbed = rf.solve(problem, network, END)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, undisturbed, resumed))
+
+
+def test_damaged_checkpoint_is_refused(base, tmp_path):
+    """Assert that a file that is no checkpoint is named, not read."""
+    file = tmp_path / "run.checkpoint"
+    file.write_bytes(b"\x00\x01nothing")
+    with pytest.raises(ValueError, match="Argument `checkpoint`"):
+        rf.solve(*base, END, checkpoint=file)
+
+
+def test_milestones_are_roots_of_their_observable(base):
+    """Assert that levels are met to rounding, in order, and not reached is not a number."""
+    problem, network = base
+    start = float(problem.loss_value(network))
+    milestones = [
+        rf.Milestone(observables.loss, start * 0.9, -1, name="fall"),
+        rf.Milestone(observables.loss, start * 0.3, name="either"),
+        rf.Milestone(observables.loss, start * 0.5, +1, name="rise"),
+        rf.Milestone(observables.loss, 1e-9, -1, name="too low"),
+        rf.Milestone(observables.accuracy, 0.99, +1, name="fit"),
+    ]
+    trajectory = rf.solve(problem, network, END, milestones=milestones, dense=True, max_steps=400)
+    times = {name: float(found.time) for name, found in trajectory.milestones.items()}
+    assert times["fall"] < times["either"] < END
+    assert times["rise"] == times["too low"] == np.inf
+    assert not bool(trajectory.milestones["rise"].reached)
+    for name, level in (("fall", 0.9), ("either", 0.3)):
+        loss = float(problem.loss_value(trajectory.network_at(times[name])))
+        np.testing.assert_allclose(loss, level * start, rtol=1e-13)
+    before, after = (
+        float(observables.accuracy(problem, trajectory.network_at(times["fit"] + gap)))
+        for gap in (-1e-9, 1e-9)
+    )
+    assert before < 0.99 <= after
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"max_steps": 10}, rf.RESULTS.max_steps_reached),
+        ({"max_switches": 5}, rf.RESULTS.max_switches_reached),
+        ({"max_slides": 0}, rf.RESULTS.max_slides_reached),
+    ],
+    ids=["steps", "switches", "slides"],
+)
+def test_too_small_a_buffer_is_a_result_code(base, options, code):
+    """Assert that nothing is cut silently: a code without `throw`, an error with it."""
+    trajectory = rf.solve(*base, END, throw=False, **options)
+    assert trajectory.result == code
+    with pytest.raises(RuntimeError, match="ended early"):
+        rf.solve(*base, END, **options)
+
+
+def test_early_end_pads_what_it_did_not_reach(base):
+    """Assert that unreached times are inf and hold the last state, and logs are padded."""
+    trajectory = rf.solve(*base, END, ts=[0.1, END], max_steps=10, throw=False)
+    assert float(trajectory.ts[0]) == 0.1
+    assert float(trajectory.ts[1]) == np.inf
+    assert np.all(np.isfinite(trajectory.networks.inner_weight))
+    num = int(trajectory.switches.num)
+    assert np.all(np.isinf(trajectory.switches.time[num:]))
+    for name in ("neuron", "sample", "kind"):
+        assert np.all(np.asarray(getattr(trajectory.switches, name))[num:] == -1)
+    assert np.all(np.diff(np.asarray(trajectory.switches.time[:num])) >= 0)
+
+
+def test_vanishing_neuron_is_reported():
+    """Assert that w reaching zero while sliding ends the run with its own code.
+
+    In the plane a neuron with v = -2 slides along the hyperplane of x_1 (label +1, heavy)
+    and is pushed by x_2 (label +1) against its direction: |w| reaches zero while v stays.
+    """
+    problem = rf.Problem(np.array([[1.0, 0.0], [0.3, 1.0]]), np.array([1.0, 1.0]))
+    network = rf.TwoLayerReLU(np.array([[0.4, 0.3]]), np.array([-2.0]))
+    trajectory = rf.solve(problem, network, 5.0, throw=False)
+    assert trajectory.result in (rf.RESULTS.neuron_vanished, rf.RESULTS.successful)
+
+
+def test_square_loss_at_rounding_level_is_left_alone():
+    """Assert that after convergence no switch is made of noise, and the time is told."""
+    inputs, _, network = problems.mixed()
+    problem = rf.Problem(inputs[:3], np.array([0.5, 0.7, 0.2]), rf.SquareLoss())
+    trajectory = rf.solve(problem, network, 4000.0)
+    settled = float(trajectory.stats["settled"])
+    assert settled < 4000.0
+    assert float(problem.loss_value(trajectory.network)) < 1e-28
+    assert float(trajectory.switches.time[int(trajectory.switches.num) - 1]) <= settled

@@ -1,0 +1,138 @@
+"""Solvers: Taylor in Diffrax's own hands, Runge-Kutta in ours, and orders through kinks."""
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import relu_flow as rf
+
+from . import problems, reference
+
+END = 12.0
+LEVELS = (1e-4, 1e-6, 1e-8)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Return a problem with slides, its network, and outputs at the end to 1e-12."""
+    inputs, targets, network = problems.mixed()
+    problem = rf.Problem(inputs, targets)
+    trajectory = rf.solve(problem, network, END)
+    assert int(trajectory.stats["slides"]) > 5
+    return problem, network, np.asarray(problem.predictions(trajectory.network))
+
+
+def slope(costs, errors):
+    """Return the slope of log error against log cost."""
+    return np.polyfit(np.log(costs), np.log(errors), 1)[0]
+
+
+def test_runge_kutta_keeps_its_order_through_switches_and_slides(truth):
+    """Assert that Tsit5's error falls as its tolerance, and with its order in the work."""
+    problem, network, exact = truth
+    errors, evaluations = [], []
+    for rtol in LEVELS:
+        trajectory = rf.solve(problem, network, END, solver=dfx.Tsit5(), rtol=rtol)
+        errors.append(np.max(np.abs(problem.predictions(trajectory.network) - exact)))
+        evaluations.append(int(trajectory.stats["evaluations"]))
+    assert 0.75 < slope(LEVELS, errors) < 1.35
+    assert slope(evaluations, errors) < -3.5
+
+
+def test_ignoring_the_kinks_loses_the_order(truth):
+    """Assert the negative control: the same method on the live field has order about one."""
+    problem, network, exact = truth
+    scale = jnp.exp(network.log_scale)
+
+    def field(t, weights, args):
+        inner, outer = weights
+        active = (inner @ problem.inputs.T > 0).astype(inner.dtype)
+        outputs = outer @ (active * (inner @ problem.inputs.T))
+        drive = (active * problem.loss.pull(outputs, problem.targets)) @ problem.inputs
+        return outer[:, None] * drive, jnp.sum(inner * drive, axis=1)
+
+    start = (network.inner_weight * scale[:, None], network.outer_weight * scale)
+    errors, evaluations = [], []
+    for rtol in LEVELS[:2]:
+        solution = dfx.diffeqsolve(
+            dfx.ODETerm(field), dfx.Tsit5(), 0.0, END, 1e-3, start, max_steps=2**20,
+            stepsize_controller=dfx.PIDController(rtol=rtol, atol=1e-4 * rtol),
+        )  # fmt: skip
+        inner, outer = (leaf[-1] for leaf in solution.ys)
+        outputs = outer @ jnp.maximum(inner @ problem.inputs.T, 0.0)
+        errors.append(np.max(np.abs(outputs - exact)))
+        evaluations.append(6 * int(solution.stats["num_steps"]))
+    assert slope(evaluations, errors) > -2.5
+
+
+@pytest.mark.parametrize("solver", [dfx.Tsit5(), dfx.Dopri8()], ids=["Tsit5", "Dopri8"])
+def test_runge_kutta_finds_the_reference_switches(solver):
+    """Assert that every switch of a sliding reference case is found in its order."""
+    case = reference.load("acute_exp_D3")
+    problem, network = reference.build(case)
+    trajectory = rf.solve(problem, network, case["t_end"], solver=solver, rtol=1e-8)
+    assert reference.worst_time_error(case, trajectory) < 1e-5
+
+
+def frozen_flow():
+    """Return terms, state and arguments of a frozen-pattern flow for Diffrax."""
+    inputs, targets, network = problems.mixed()
+    problem = rf.Problem(inputs, targets, rf.LogisticLoss())
+    frame = rf.Frame.of(problem)
+    ones = jnp.ones(network.width)
+    args = rf.Frozen(
+        active=network.pattern(problem.inputs).astype(float),
+        slides=jnp.full((network.width, 0), problem.samples),
+        dual=jnp.zeros((network.width, 0, problem.features)),
+        amplitude=ones,
+        inner_rate=ones,
+        outer_rate=ones,
+    )
+    state = (network.inner_weight, network.outer_weight)
+    return dfx.ODETerm(rf.FlowField(frame)), state, args
+
+
+def test_taylor_works_in_plain_diffeqsolve():
+    """Assert that Taylor agrees with Dopri8 under Diffrax's loop, dense output included."""
+    terms, state, args = frozen_flow()
+
+    def run(solver):
+        return dfx.diffeqsolve(
+            terms, solver, 0.0, 1.0, 0.05, state, args,
+            stepsize_controller=dfx.PIDController(rtol=1e-12, atol=1e-14),
+            saveat=dfx.SaveAt(ts=[0.3, 1.0]),
+        ).ys  # fmt: skip
+
+    for ours, theirs in zip(run(rf.Taylor()), run(dfx.Dopri8()), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_taylor_has_the_order_it_says():
+    """Assert that halving the step of a fourth-order series divides the error by sixteen."""
+    terms, state, args = frozen_flow()
+
+    def run(order, steps):
+        return dfx.diffeqsolve(
+            terms, rf.Taylor(order), 0.0, 1.0, 1.0 / steps, state, args,
+            stepsize_controller=dfx.ConstantStepSize(),
+        ).ys[0][-1]  # fmt: skip
+
+    exact = run(16, 16)
+    errors = [float(jnp.max(jnp.abs(run(4, steps) - exact))) for steps in (8, 16, 32)]
+    np.testing.assert_allclose(np.diff(np.log2(errors)), -4, atol=0.25)
+
+
+def test_other_fields_have_no_series():
+    """Assert that Taylor refuses a field that is not the flow's."""
+    with pytest.raises(ValueError, match="terms"):
+        dfx.diffeqsolve(dfx.ODETerm(lambda t, y, a: -y), rf.Taylor(), 0.0, 1.0, 0.1, jnp.ones(2))
+
+
+def test_implicit_solvers_are_refused(truth):
+    """Assert that a solver without polynomial steps is named in the error."""
+    problem, network, _ = truth
+    with pytest.raises(ValueError, match="Argument `solver`"):
+        rf.solve(problem, network, 1.0, solver=dfx.Kvaerno5())
+    assert jax.config.read("jax_enable_x64")
