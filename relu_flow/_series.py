@@ -31,7 +31,7 @@ def powers(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch order
 
 
 def shift_matrix(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch order order"]:
-    r"""Return the matrix that re-expands a series about `t`: $c'_m = \sum_l \binom lm t^{l-m} c_l$."""
+    r"""Return the matrix that re-expands a series: $c'_m = \sum_l \binom lm t^{l-m} c_l$."""
     rows, columns = np.indices((order, order))
     binomial = np.array(
         [[math.comb(column, row) for column in range(order)] for row in range(order)], float

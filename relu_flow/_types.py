@@ -11,7 +11,15 @@
 | `times` | times at which a state was asked for |
 """
 
+from jax.core import Tracer
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 FloatScalarLike = float | int | Float[Array, ""]
+FloatArrayLike = ArrayLike  # what becomes an array of floats at a public boundary
 IntScalarLike = int | Int[Array, ""]
+
+
+def is_traced(*arrays: object) -> bool:
+    """Return whether any value is unknown, that is inside a JAX transformation."""
+    return any(isinstance(array, Tracer) for array in arrays)

@@ -66,9 +66,7 @@ def digits(
     """
     from .run_digits import DigitsOptions, run_digits
 
-    options = DigitsOptions(
-        classes, images, width, scale, seed, loss, end, rtol, times, max_slides
-    )
+    options = DigitsOptions(classes, images, width, scale, seed, loss, end, rtol, times, max_slides)
     try:
         run_digits(options, out, cache=cache, quiet=quiet)
     except (ValueError, RuntimeError, ModuleNotFoundError, OSError) as error:

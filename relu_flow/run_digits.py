@@ -56,9 +56,7 @@ class DigitsOptions:
         for name in ("scale", "end"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
-                raise ValueError(
-                    f"Argument `{name}` must be a positive number, but it is {value}."
-                )
+                raise ValueError(f"Argument `{name}` must be a positive number, but it is {value}.")
         if self.seed < 0:
             raise ValueError(f"Argument `seed` must not be negative, but it is {self.seed}.")
 
@@ -83,7 +81,7 @@ def run_digits(options: DigitsOptions, out: Path, cache: bool, quiet: bool) -> N
             problem,
             network,
             options.end,
-            ts=ts[: options.times],
+            ts=ts[: options.times].tolist(),
             rtol=options.rtol,
             milestones=_milestones(problem, network),
             max_slides=options.max_slides,
@@ -196,5 +194,3 @@ def _print_report(
     add("wall time", f"{wall:.1f} s, of which compiling {compile_seconds:.1f} s")
     rich.print(table)
     print(f"Wrote {out / 'run.nc'} and {out / 'run.png'}.")
-
-

@@ -5,7 +5,7 @@ import numpy as np
 import relu_flow as rf
 
 
-def separable(seed=0, samples=20, features=10, width=50, log_scale=np.log(1e-4), spread=0.75):
+def separable(seed=0, samples=20, features=10, width=50, log_scale=-9.210340371976182, spread=0.75):
     """Return orthogonally separable data of unit norm and a balanced Gaussian network.
 
     All y_i x_i lie in a cone about one direction; the reference problem of the benchmarks.
@@ -24,7 +24,7 @@ def separable(seed=0, samples=20, features=10, width=50, log_scale=np.log(1e-4),
     return inputs, targets, rf.TwoLayerReLU(inner, outer, log_scale)
 
 
-def mixed(seed=3, samples=8, features=4, width=10, log_scale=np.log(1e-2)):
+def mixed(seed=3, samples=8, features=4, width=10, log_scale=-4.605170185988091):
     """Return random data with random labels: crossings, slides and deaths."""
     random = np.random.default_rng(seed)
     inputs = random.normal(size=(samples, features))

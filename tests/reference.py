@@ -7,6 +7,7 @@ numbers. `conditioning` is the factor by which a relative perturbation of the in
 weights is amplified; no float64 program can beat that factor times 1e-16.
 """
 
+import itertools
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -110,7 +111,7 @@ def worst_time_error(case, trajectory):
         assert [mode for _, mode in ours[pair]] == [mode for _, mode in path], pair
         matched += [(a[0], b[0]) for a, b in zip(path, ours[pair], strict=True)]
     matched.sort()
-    for (a, ours_a), (b, ours_b) in zip(matched, matched[1:], strict=False):
+    for (a, ours_a), (b, ours_b) in itertools.pairwise(matched):
         assert b - a <= resolution * b or ours_a < ours_b, "order of switches"
     return max((float(abs(a - b) / a) for a, b in matched), default=0.0)
 

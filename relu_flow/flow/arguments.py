@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._types import is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .probe import LevelCrossing
@@ -46,23 +47,19 @@ def check_arguments(problem: Problem, network: TwoLayerReLU, t0, t1, ts, rtol):
     return problem, network, t0, t1, _check_ts(ts, t0, t1), rtol
 
 
-def _known(*arrays) -> bool:
-    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
-
-
 def _check_times(t0, t1) -> None:
     for name, t in (("t0", t0), ("t1", t1)):
         if t.shape != ():
             raise ValueError(f"Argument `{name}` must be a scalar, but its shape is {t.shape}.")
-        if _known(t) and not np.isfinite(t):
+        if not is_traced(t) and not np.isfinite(t):
             raise ValueError(f"Argument `{name}` must be finite, but it is {t}.")
-    if _known(t0, t1) and not t1 > t0:
+    if not is_traced(t0, t1) and not t1 > t0:
         raise ValueError(f"Argument `t1` must be greater than `t0` = {t0}, but it is {t1}.")
 
 
 def _check_tolerance(rtol) -> None:
     finest = _FINEST * float(jnp.finfo(rtol.dtype).eps)
-    if rtol.shape != () or (_known(rtol) and not finest <= rtol <= _COARSEST):
+    if rtol.shape != () or (not is_traced(rtol) and not finest <= rtol <= _COARSEST):
         raise ValueError(
             f"Argument `rtol` must be between {finest:.1e} (a few units of rounding of "
             f"{rtol.dtype}) and {_COARSEST}, but it is {rtol}."
@@ -73,7 +70,7 @@ def _check_ts(ts, t0, t1):
     ts = jnp.asarray([] if ts is None else ts, t0.dtype)
     if ts.ndim != 1:
         raise ValueError(f"Argument `ts` must have one axis, but its shape is {ts.shape}.")
-    if ts.size and _known(ts, t0, t1):
+    if ts.size and not is_traced(ts, t0, t1):
         if bool(jnp.any(ts[1:] < ts[:-1])) or bool(jnp.any(jnp.isnan(ts))):
             raise ValueError("Argument `ts` must be ascending, but it is not.")
         if ts[0] < t0 or ts[-1] > t1:
@@ -86,7 +83,7 @@ def _check_ts(ts, t0, t1):
 
 def _check_scales(problem: Problem, network: TwoLayerReLU) -> None:
     inner, outer = network.log_scale, network.outer_log_scale
-    if not _known(inner, outer):
+    if is_traced(inner, outer):
         return
     gap = float(jnp.max(jnp.abs(inner - outer)))
     largest = 0.9 * float(jnp.log(jnp.finfo(inner.dtype).max))

@@ -11,10 +11,11 @@ from .frame import Neurons
 from .initial import initial_modes
 from .local import Counts, advance
 from .proposal import evaluations
-from .run import Equation, History, Run, at_rest
+from .run import Equation, History, Run
 from .step import step_limits
 from .switching import SwitchKind
 from .trajectory import RESULTS, Crossing, SwitchLog, Trajectory
+from .turn import at_rest
 
 
 class DenseOutput(eqx.Module):
@@ -49,7 +50,8 @@ class DenseOutput(eqx.Module):
 def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
     """Turn a run that has ended into what the user gets."""
     unfinished = (run.t < equation.t1) & (run.result == RESULTS.successful)
-    result = RESULTS.where(unfinished, RESULTS.max_steps_reached, run.result)
+    too_many: RESULTS = RESULTS.max_steps_reached  # pyright: ignore[reportAssignmentType]
+    result = RESULTS.where(unfinished, too_many, run.result)
     network = lambda neurons: neurons.network(equation.problem, equation.start)
     asked = equation.ts.shape[0]
     if asked:

@@ -140,9 +140,7 @@ class Neurons(eqx.Module):
         log_scale, outer_log_scale = self.scales(problem.train == "both")
         return TwoLayerReLU(inner, self.outer, log_scale, outer_log_scale)
 
-    def scales(
-        self, train_outer: bool
-    ) -> tuple[Float[Array, " width"], Float[Array, " width"]]:
+    def scales(self, train_outer: bool) -> tuple[Float[Array, " width"], Float[Array, " width"]]:
         """Return the natural logarithms of the present scales of the two layers."""
         dtype = self.log_scale.dtype
         # Split log 2 so that the product with the exponent's integer is exact.
@@ -198,9 +196,7 @@ class Neurons(eqx.Module):
         )
 
 
-def select(
-    mask: Bool[Array, " width"], new: Neurons, old: Neurons
-) -> Neurons:
+def select(mask: Bool[Array, " width"], new: Neurons, old: Neurons) -> Neurons:
     """Take the neurons of `new` where `mask` says so, and of `old` elsewhere."""
 
     def choose(a, b):

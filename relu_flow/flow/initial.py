@@ -10,9 +10,7 @@ from .frame import Frame, Neurons
 from .switching import ACTIVE, INACTIVE, SLIDING, Modes, near_hyperplanes, rounding
 
 
-def initial_modes(
-    frame: Frame, neurons: Neurons, slots: int
-) -> tuple[Modes, Int[Array, ""]]:
+def initial_modes(frame: Frame, neurons: Neurons, slots: int) -> tuple[Modes, Int[Array, ""]]:
     """Return the modes at the start, and how many pairs start on a repelling hyperplane.
 
     A neuron on a hyperplane starts on its inactive side; where that is wrong the first

@@ -4,6 +4,7 @@ A crossing is seen at the step's ends and located by a bracketing root search: a
 trial time all neurons are taken there with the step's pulls. Steps do not depend on it.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import equinox as eqx
@@ -37,8 +38,9 @@ class LevelCrossing(Protocol):
         """+1 for rising, -1 for falling, 0 for either."""
         ...
 
-    def observable(self, problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
-        """Return the value that crosses the level."""
+    @property
+    def observable(self) -> Callable[[Problem, TwoLayerReLU], Float[Array, ""]]:
+        """The function whose value crosses the level."""
         ...
 
 
@@ -177,9 +179,7 @@ def _learn(records: Records, search: Search, target, value, window: Window):
     slot = jnp.where(found & (search.index >= 0), search.index, value.shape[0])
     times = records.time.at[slot].set(time, mode="drop")
     records = eqx.tree_at(lambda r: r.time, records, times)
-    return records, eqx.tree_at(
-        lambda s: s.index, search, jnp.where(found, -1, search.index)
-    )
+    return records, eqx.tree_at(lambda s: s.index, search, jnp.where(found, -1, search.index))
 
 
 def _next_search(search: Search, crossed, records: Records, end_value, window: Window):

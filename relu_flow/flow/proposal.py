@@ -36,17 +36,21 @@ class Proposal(eqx.Module):
 
 def series_order(solver: dfx.AbstractSolver) -> int:
     """Return the highest power in the series of a proposal."""
-    return solver.series_order if isinstance(solver, Taylor) else _degree(solver)
+    if isinstance(solver, Taylor):
+        return solver.series_order
+    assert isinstance(solver, dfx.AbstractERK)
+    return _degree(solver)
 
 
 def _degree(solver: dfx.AbstractERK) -> int:
     """Return a degree that holds the dense output of a Runge-Kutta method."""
-    return max(solver.order(None), 4)
+    return max(solver.order(dfx.ODETerm(lambda t, y, args: y)) or 0, 4)
 
 
 def evaluations(solver: dfx.AbstractSolver) -> int:
     """Return how many evaluations of the whole network one proposal costs."""
-    return 1 if isinstance(solver, Taylor) else solver.tableau.num_stages
+    tableau = getattr(solver, "tableau", None)
+    return tableau.num_stages if isinstance(tableau, dfx.ButcherTableau) else 1
 
 
 def propose(

@@ -1,11 +1,4 @@
-"""A run on its way, and one turn of it.
-
-A turn expands the network about the start of the present step and takes the neurons
-through it. A step takes one turn if its switches are quiet; more until the pulls know of
-what its switches do (`truncation.py`); and one for each look into it in search of a
-milestone. So everything is compiled once, and the loop is flat: under `vmap` no lane waits
-inside another's step. Steps end at the times that were asked for.
-"""
+"""A run on its way: its equation, its present step, and its beginning."""
 
 import diffrax as dfx
 import equinox as eqx
@@ -13,22 +6,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import FloatScalarLike, IntScalarLike
+from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .field import FlowField, Frozen
 from .frame import Frame, Neurons
 from .initial import initial_modes, with_dual
-from .local import Counts, Passage, advance
-from .probe import LevelCrossing, Look, Records, State, Window, look_next
+from .local import Counts, Passage
+from .probe import LevelCrossing, Look, Records, State
 from .proposal import Proposal, local_tolerance, propose, series_order
-from .step import Step, step_limits
-from .switching import ACTIVE, INACTIVE, near_hyperplanes, onto_slides
-from .taylor import Taylor
+from .step import Step
+from .switching import ACTIVE, near_hyperplanes, onto_slides
 from .trajectory import RESULTS, SwitchLog
-from .truncation import Reach, agree, allowed_reach, forcing_series, no_moments
-
-_MAX_SWEEPS = 5
+from .truncation import Reach, forcing_series, no_moments
 
 
 class Options(eqx.Module):
@@ -246,149 +236,8 @@ class History(eqx.Module):
         """Return the state at the start of a step."""
         dual = jnp.zeros(self.state.modes.dual.shape[1:], self.t.dtype)
         rest = eqx.tree_at(lambda s: s.modes.dual, self.state, dual[None])
-        state = jax.tree.map(
-            lambda rows: rows[jnp.minimum(slot, rows.shape[0] - 1)], rest
-        )
+        state = jax.tree.map(lambda rows: rows[jnp.minimum(slot, rows.shape[0] - 1)], rest)
         return eqx.tree_at(lambda s: s.modes, state, with_dual(frame, state.modes))
-
-
-def turn(equation: Equation, run: Run) -> Run:
-    """Take one turn: expand the present step, pass through it, and finish it if it is done."""
-    plan, stop = run.plan, equation.next_stop(run)
-    left = (stop - run.t) / run.unit
-    resting = jnp.isfinite(run.tally.settled) | at_rest(equation, run.state)
-    told = jnp.where(plan.agreed, plan.told, plan.found)
-    proposal, step = equation.propose(
-        run.t, run.unit, run.state, resting, told, plan.reach.length, left
-    )
-    limits = step_limits(equation.frame, step)
-    can_force = isinstance(equation.options.solver, Taylor)
-    reach = jax.lax.cond(
-        plan.sweeps == 0,
-        lambda: allowed_reach(
-            equation.field, step, limits, step.horizon, equation.rtol, can_force
-        ),
-        lambda: plan.reach,
-    )
-    step = eqx.tree_at(lambda s: s.forced, step, reach.forced)
-    looking = plan.agreed
-    offset = jnp.where(looking, plan.look.target, reach.length)
-    passage = advance(equation.frame, step, limits, offset, run.log, run.counts, ~looking)
-    state = equation.tidy(passage, run.state.neurons)
-
-    known = agree(passage.moments, told, reach, equation.rtol)
-    agreed = looking | ~reach.forced | known | (plan.sweeps >= _MAX_SWEEPS - 1)
-    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(looking, b, a), new, old)
-    plan = Plan(
-        sweeps=plan.sweeps + ~looking,
-        told=told,
-        found=keep(passage.moments, plan.found),
-        reach=reach,
-        agreed=agreed,
-        end=keep(state, plan.end),
-        truncated=keep(reach.length < step.horizon, plan.truncated),
-        next_unit=keep(proposal.next_unit, plan.next_unit),
-        accepted=keep(proposal.accepted, plan.accepted),
-        look=plan.look,
-    )
-    end = jnp.where(reach.length >= left, stop, run.t + run.unit * reach.length)
-    records, done = run.records, agreed
-    if equation.options.milestones:
-        window = Window(run.t, run.unit, reach.length, end)
-        look, records = look_next(equation, plan.look, records, window, state, looking, agreed)
-        plan = eqx.tree_at(lambda p: p.look, plan, look)
-        done = agreed & ~look.wanted
-    # What was written in a sweep that did not agree is written over by the next.
-    log = eqx.tree_at(
-        lambda log: log.num, passage.log, jnp.where(agreed, passage.log.num, run.log.num)
-    )
-    counts = jax.tree.map(lambda a, b: jnp.where(agreed, a, b), passage.counts, run.counts)
-    tally = eqx.tree_at(lambda tally: tally.turns, run.tally, run.tally.turns + 1)
-    run = Run(
-        run.t, run.unit, run.state, plan, log, counts, tally, records, run.result, run.history
-    )
-    following = lambda run: _next_step(equation, run, resting, end)
-    return jax.lax.cond(done, following, lambda run: run, run)
-
-
-def _next_step(equation: Equation, run: Run, resting, end) -> Run:
-    """Go on to the next step."""
-    plan, tally = run.plan, run.tally
-    settled = jnp.where(resting, jnp.minimum(tally.settled, run.t), tally.settled)
-    tally = Tally(
-        tally.turns,
-        tally.steps + 1,
-        tally.truncated + plan.truncated,
-        tally.rejected + ~plan.accepted,
-        tally.repels + _turned_repelling(equation, run.state, plan.end),
-        settled,
-    )
-    history = run.history
-    if history is not None:
-        history = history.set(run.tally.steps, run, plan)
-    records = run.records
-    if equation.ts.shape[0]:
-        records = records.save(equation.ts, end, plan.end.neurons)
-    return Run(
-        t=end,
-        unit=run.unit * plan.next_unit,
-        state=plan.end,
-        plan=Plan.new(plan.end, len(equation.options.milestones)),
-        log=run.log,
-        counts=run.counts,
-        tally=tally,
-        records=records,
-        result=_judge(equation, run, end),
-        history=history,
-    )
-
-
-def _judge(equation: Equation, run: Run, end) -> RESULTS:
-    """Return the code of the first thing that went wrong in a step."""
-    log, counts, plan = run.log, run.counts, run.plan
-    # A rejected step may stay where it is; an accepted one has to move on.
-    still = plan.accepted & ~(end > run.t)
-    tiny = run.unit * plan.next_unit < 4 * jnp.finfo(run.t.dtype).tiny
-    failures = (
-        (still | tiny | ~jnp.isfinite(end), RESULTS.step_underflow),
-        (counts.stuck, RESULTS.inconsistent_modes),
-        (counts.vanished, RESULTS.neuron_vanished),
-        (counts.overflow, RESULTS.max_slides_reached),
-        (log.num > equation.options.max_switches, RESULTS.max_switches_reached),
-    )
-    result = run.result
-    for failed, code in reversed(failures):
-        result = RESULTS.where(failed, code, result)
-    return result
-
-
-def at_rest(equation: Equation, state: State) -> Bool[Array, ""]:
-    """Return whether the pulls are nothing but rounding error of the outputs."""
-    frame = equation.frame
-    if frame.loss.binary:
-        return jnp.array(False)
-    frozen = equation.frozen(state, 1.0)
-    weights = (state.neurons.inner, state.neurons.outer)
-    outputs = equation.field.outputs(weights, frozen)
-    size = equation.field.outputs((weights[0], jnp.abs(weights[1])), frozen)
-    resolution = frame.loss.pull_resolution(size, frame.targets)
-    return jnp.all(jnp.abs(frame.loss.pull(outputs, frame.targets)) <= resolution)
-
-
-def _turned_repelling(equation: Equation, before: State, after: State) -> Int[Array, ""]:
-    """Count the pairs at rest on a hyperplane that turned repelling during a step."""
-    if equation.frame.loss.binary:
-        return jnp.zeros((), jnp.int32)
-
-    def repelling(state: State):
-        frozen = equation.frozen(state, 1.0)
-        weights = (state.neurons.inner, state.neurons.outer)
-        pull = equation.frame.pull(equation.field.outputs(weights, frozen))
-        return state.neurons.outer[:, None] * pull > 0
-
-    pinned = before.modes.fresh & after.modes.fresh
-    pinned = pinned & (before.modes.side == INACTIVE) & (after.modes.side == INACTIVE)
-    return jnp.sum(pinned & ~repelling(before) & repelling(after), dtype=jnp.int32)
 
 
 def begin(equation: Equation, t0: Float[Array, ""]) -> Run:
@@ -436,17 +285,6 @@ def _first_unit(equation: Equation, state: State, t0) -> Float[Array, ""]:
     )
     rate = jnp.max(speed / jnp.where(size > 0, size, jnp.inf))
     return 1.0 / jnp.maximum(rate, 1.0 / (equation.t1 - t0))
-
-
-def proceed(equation: Equation, run: Run, more_steps: IntScalarLike) -> Run:
-    """Take steps until the end, a failure, or so many steps."""
-    limit = jnp.minimum(run.tally.steps + more_steps, equation.options.max_steps)
-
-    def running(run: Run) -> Bool[Array, ""]:
-        fine = run.result == RESULTS.successful
-        return (run.t < equation.t1) & fine & (run.tally.steps < limit)
-
-    return jax.lax.while_loop(running, lambda run: turn(equation, run), run)
 
 
 def make_equation(problem, network, t1, ts, rtol, options: Options) -> Equation:

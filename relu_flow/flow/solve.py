@@ -8,15 +8,16 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from .._types import FloatScalarLike
+from .._types import FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .arguments import check_arguments, check_milestones, check_solver, positive, slots
 from .finish import finish
 from .probe import LevelCrossing
-from .run import Options, begin, make_equation, proceed
+from .run import Options, begin, make_equation
 from .taylor import Taylor
 from .trajectory import RESULTS, Trajectory
+from .turn import proceed
 from .watch import Progress, solve_watched
 
 
@@ -112,8 +113,7 @@ def solve(
         max_slides=slots(problem, max_slides),
         dense=dense,
     )
-    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arguments))
-    if traced:
+    if is_traced(*jax.tree.leaves(arguments)):
         return _solve_whole(*arguments, options)
     if progress is None and checkpoint is None:
         trajectory = _solve_compiled(*arguments, options)

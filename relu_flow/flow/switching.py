@@ -301,5 +301,3 @@ def near_hyperplanes(
     """Return which neurons are on which hyperplane, up to rounding of their weights."""
     size = jnp.linalg.norm(inner, axis=1)[:, None] * frame.norms
     return jnp.abs(inner @ frame.inputs.T) <= 0.25 * rounding(inner) * size
-
-

@@ -194,10 +194,11 @@ def trusted_pull_length(
 def _last_terms_reach(error: Float[Array, "order *rest"], tolerance) -> Float[Array, "*rest"]:
     last = error.shape[0] - 1
     reach = [
-        (tolerance / jnp.where(error[m] > 0, error[m], 1.0)) ** (1.0 / m)
-        for m in (last - 1, last)
+        (tolerance / jnp.where(error[m] > 0, error[m], 1.0)) ** (1.0 / m) for m in (last - 1, last)
     ]
-    reach = [jnp.where(error[m] > 0, r, jnp.inf) for m, r in zip((last - 1, last), reach)]
+    reach = [
+        jnp.where(error[m] > 0, r, jnp.inf) for m, r in zip((last - 1, last), reach, strict=False)
+    ]
     return jnp.minimum(*reach)
 
 
@@ -214,7 +215,7 @@ class PowerSeriesInterpolation(dfx.AbstractLocalInterpolation):
         if t1 is not None:
             later, earlier = self.evaluate(t1), self.evaluate(t0)
             return jax.tree.map(lambda a, b: a - b, later, earlier)
-        return jax.tree.map(lambda c: evaluate(c, t0 - self.t0), self.coefficients)
+        return jax.tree.map(lambda c: evaluate(c, jnp.asarray(t0 - self.t0)), self.coefficients)
 
 
 class Taylor(dfx.AbstractSolver):
@@ -231,9 +232,7 @@ class Taylor(dfx.AbstractSolver):
     series_order: int = eqx.field(static=True, default=16)
 
     term_structure: ClassVar = dfx.ODETerm
-    interpolation_cls: ClassVar[Callable[..., PowerSeriesInterpolation]] = (
-        PowerSeriesInterpolation
-    )
+    interpolation_cls: ClassVar[Callable[..., PowerSeriesInterpolation]] = PowerSeriesInterpolation
 
     def __check_init__(self):
         """Refuse an order with which nothing could be estimated."""
@@ -256,7 +255,7 @@ class Taylor(dfx.AbstractSolver):
         del solver_state, made_jump
         series = expand(_flow_field(terms), y0, args, self.series_order)
         coefficients = (series.inner, series.outer)
-        length = t1 - t0
+        length = jnp.asarray(t1 - t0)
         y1 = jax.tree.map(lambda c: evaluate(c, length), coefficients)
         error = jax.tree.map(lambda c: jnp.abs(c[-1]) * length**self.series_order, coefficients)
         return y1, error, {"coefficients": coefficients}, None, dfx.RESULTS.successful

@@ -108,9 +108,7 @@ class SwitchLog(eqx.Module):
         def pad(array):
             return jnp.where(valid, array[order], jnp.asarray(-1, array.dtype))
 
-        return SwitchLog(
-            time[order], pad(self.neuron), pad(self.sample), pad(self.kind), self.num
-        )
+        return SwitchLog(time[order], pad(self.neuron), pad(self.sample), pad(self.kind), self.num)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the switches as a table: time, neuron, sample, and the kind's name."""
@@ -193,7 +191,6 @@ class Trajectory(eqx.Module):
         """
         if self._dense is None:
             raise ValueError(
-                "Method `network_at` needs dense output, but `solve` was called with "
-                "`dense=False`."
+                "Method `network_at` needs dense output, but `solve` was called with `dense=False`."
             )
         return self._dense(t)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .finish import finish
-from .run import Equation, Options, Run, begin, make_equation, proceed
+from .run import Equation, Options, Run, begin, make_equation
 from .trajectory import RESULTS, Trajectory
+from .turn import proceed
 
 _STEPS_A_PIECE = 8
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -52,7 +54,7 @@ def _loss(equation: Equation, run: Run):
     return equation.problem.loss_value(network)
 
 
-_proceed = eqx.filter_jit(proceed)
+_proceed: Any = eqx.filter_jit(proceed)
 _finish = eqx.filter_jit(finish)
 
 

@@ -9,7 +9,7 @@ never the draw).
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from .._types import FloatScalarLike
 from .network import TwoLayerReLU
@@ -127,7 +127,8 @@ def multi_phase_init(
 
 
 def _inner_and_sign(key, width: int, features: int):
-    _checked("width", width), _checked("features", features)
+    _checked("width", width)
+    _checked("features", features)
     inner = _each_neuron(key, width, lambda k: jr.normal(jr.fold_in(k, 0), (features,)))
     return inner, _each_neuron(key, width, lambda k: jr.rademacher(jr.fold_in(k, 1), dtype=float))
 

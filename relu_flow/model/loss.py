@@ -5,6 +5,7 @@ Everything here is for one sample; problems multiply by their reduction's consta
 """
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -86,7 +87,7 @@ def _derivative_product(m, prediction, factor):
 class ExponentialLoss(AbstractLoss):
     r"""The exponential loss $e^{-yf}$, for targets $y = \pm1$."""
 
-    binary = True
+    binary: ClassVar[bool] = True
 
     def value(self, prediction, target):
         """Return the loss."""
@@ -118,7 +119,7 @@ class ExponentialLoss(AbstractLoss):
 class LogisticLoss(AbstractLoss):
     r"""The logistic loss $\log(1 + e^{-yf})$, for targets $y = \pm1$ (no factor 2)."""
 
-    binary = True
+    binary: ClassVar[bool] = True
 
     def value(self, prediction, target):
         """Return the loss."""
@@ -154,7 +155,7 @@ class LogisticLoss(AbstractLoss):
 class SquareLoss(AbstractLoss):
     r"""The square loss $(f-y)^2/2$, for real targets."""
 
-    binary = False
+    binary: ClassVar[bool] = False
 
     def value(self, prediction, target):
         """Return the loss."""

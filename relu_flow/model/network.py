@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._types import FloatScalarLike
+from .._types import FloatArrayLike, is_traced
 
 
 class TwoLayerReLU(eqx.Module):
-    r"""A bias-free two-layer ReLU network, $f(x) = \sum_j V_j\,\mathrm{relu}(\langle W_j, x\rangle)$.
+    r"""A bias-free network $f(x) = \sum_j V_j\,\mathrm{relu}(\langle W_j, x\rangle)$.
 
     The weights are kept in units of each neuron's own scale, $W_j = e^{\rho_j} w_j$ and
     $V_j = e^{\sigma_j} v_j$, so that a scale such as $e^{-10000}$ is an ordinary number.
@@ -34,10 +34,10 @@ class TwoLayerReLU(eqx.Module):
 
     def __init__(
         self,
-        inner_weight: Float[Array, "width features"],
-        outer_weight: Float[Array, " width"],
-        log_scale: FloatScalarLike | Float[Array, " width"] = 0.0,
-        outer_log_scale: FloatScalarLike | Float[Array, " width"] | None = None,
+        inner_weight: FloatArrayLike,
+        outer_weight: FloatArrayLike,
+        log_scale: FloatArrayLike = 0.0,
+        outer_log_scale: FloatArrayLike | None = None,
     ):
         inner_weight, outer_weight = jnp.asarray(inner_weight), jnp.asarray(outer_weight)
         if inner_weight.ndim != 2 or 0 in inner_weight.shape:
@@ -83,9 +83,7 @@ class TwoLayerReLU(eqx.Module):
         r"""Return $\langle w_j, x_i\rangle$, in units of each neuron's scale."""
         return self.inner_weight @ inputs.T
 
-    def pattern(
-        self, inputs: Float[Array, "samples features"]
-    ) -> Bool[Array, "width samples"]:
+    def pattern(self, inputs: Float[Array, "samples features"]) -> Bool[Array, "width samples"]:
         """Return which neuron is active on which input (`False` on a hyperplane)."""
         return self.preactivations(inputs) > 0
 
@@ -104,7 +102,7 @@ class TwoLayerReLU(eqx.Module):
 
 def require_finite(name: str, array: Array) -> None:
     """Raise `ValueError` if a concrete `array` has a NaN or an infinity in it."""
-    if isinstance(array, jax.core.Tracer):
+    if is_traced(array):
         return
     bad = int(jnp.sum(~jnp.isfinite(array)))
     if bad:

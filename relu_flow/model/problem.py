@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._types import FloatArrayLike, is_traced
 from .loss import AbstractLoss, ExponentialLoss
 from .network import TwoLayerReLU, require_finite
 
@@ -43,8 +44,8 @@ class Problem(eqx.Module):
 
     def __init__(
         self,
-        inputs: Float[Array, "samples features"],
-        targets: Float[Array, " samples"],
+        inputs: FloatArrayLike,
+        targets: FloatArrayLike,
         loss: AbstractLoss | None = None,
         reduction: Literal["sum", "mean"] = "sum",
         train: Literal["both", "inner"] = "both",
@@ -83,14 +84,14 @@ class Problem(eqx.Module):
                 )
         require_finite("inputs", self.inputs)
         require_finite("targets", self.targets)
-        if not isinstance(self.inputs, jax.core.Tracer):
+        if not is_traced(self.inputs):
             zero = np.flatnonzero(~np.any(np.asarray(self.inputs), axis=1))
             if zero.size:
                 raise ValueError(
                     "Argument `inputs` must have no zero row (no neuron is ever active "
                     f"on it), but row {zero[0]} is zero ({zero.size} in all)."
                 )
-        if self.loss.binary and not isinstance(self.targets, jax.core.Tracer):
+        if self.loss.binary and not is_traced(self.targets):
             wrong = np.asarray(self.targets)[np.abs(np.asarray(self.targets)) != 1]
             if wrong.size:
                 raise ValueError(
@@ -129,7 +130,7 @@ def _span(inputs: Float[Array, "samples features"]) -> Float[Array, "features ra
     One is lost again to the coordinate that carries what is orthogonal to the span.
     """
     samples, features = inputs.shape
-    if isinstance(inputs, jax.core.Tracer):
+    if is_traced(inputs):
         if samples + 1 >= features:
             return None
         return jnp.linalg.qr(inputs.T)[0]

@@ -38,9 +38,7 @@ class Milestone(eqx.Module):
         name: str | None = None,
     ):
         if not callable(observable):
-            raise ValueError(
-                f"Argument `observable` must be callable, but it is {observable!r}."
-            )
+            raise ValueError(f"Argument `observable` must be callable, but it is {observable!r}.")
         if direction not in (-1, 0, 1):
             raise ValueError(f"Argument `direction` must be -1, 0 or 1, but it is {direction}.")
         self.observable = observable

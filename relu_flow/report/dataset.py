@@ -76,7 +76,10 @@ def to_dataset(problem: Problem, trajectory: Trajectory, **attributes: object) -
         attrs={name: _storable(value) for name, value in attributes.items()},
     )
     kinds = [kind.name.lower() for kind in SwitchKind]
-    data["switch_kind"].attrs = {"flag_values": list(range(len(kinds))), "flag_meanings": " ".join(kinds)}
+    data["switch_kind"].attrs = {
+        "flag_values": list(range(len(kinds))),
+        "flag_meanings": " ".join(kinds),
+    }
     for name in ("time", "switch_time", "milestone_time"):
         data[name].attrs["units"] = "gradient-flow time"
     data["log_norm"].attrs["long_name"] = "natural logarithm of the norm of the inner weights"

@@ -83,7 +83,9 @@ def _raster(axis: Axes, data: xr.Dataset) -> None:
 def _mark_milestones(axes: np.ndarray, data: xr.Dataset) -> None:
     """Draw the milestones that were reached through all panels, named in the loss panel."""
     start = data["time"].to_numpy()[data["time"].to_numpy() > 0][0]
-    for name, time in zip(data["milestone"].to_numpy(), data["milestone_time"].to_numpy()):
+    for name, time in zip(
+        data["milestone"].to_numpy(), data["milestone_time"].to_numpy(), strict=False
+    ):
         if not np.isfinite(time) or time < start:
             continue
         for axis in axes:
