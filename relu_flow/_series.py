@@ -4,6 +4,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 
@@ -19,10 +20,15 @@ def evaluate(
     series: Float[Array, "order *rest"], t: Float[Array, " *rest"] | Float[Array, ""]
 ) -> Float[Array, "*rest"]:
     """Evaluate by Horner's rule; `t` broadcasts against one coefficient."""
-    value = series[-1]
-    for m in range(series.shape[0] - 2, -1, -1):
-        value = value * t + series[m]
+    last, *lower = (lax.index_in_dim(series, m, keepdims=False) for m in _falling(series))
+    value = last
+    for coefficient in lower:
+        value = value * t + coefficient
     return value
+
+
+def _falling(series: Float[Array, "order *rest"]) -> range:
+    return range(series.shape[0] - 1, -1, -1)
 
 
 def powers(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch order"]:

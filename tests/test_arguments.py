@@ -37,7 +37,8 @@ def test_bad_problem(arguments, name):
 
 def test_square_loss_takes_any_target():
     """Assert that labels are only checked where the loss needs them."""
-    rf.Problem(X, np.array([0.3, -7.0]), rf.SquareLoss())
+    problem = rf.Problem(X, np.array([0.3, -7.0]), rf.SquareLoss())
+    np.testing.assert_array_equal(problem.targets, [0.3, -7.0])
 
 
 @pytest.mark.parametrize(
@@ -126,12 +127,18 @@ def test_float32_warns_and_checks_the_tolerance():
     """Assert that float32 is told, and that it cannot do the default tolerance."""
     problem = rf.Problem(X.astype(np.float32), Y.astype(np.float32))
     network = rf.TwoLayerReLU(W.astype(np.float32), V.astype(np.float32))
-    if problem.inputs.dtype == jnp.float32:
-        with (
-            pytest.warns(UserWarning, match="float32"),
-            pytest.raises(ValueError, match="Argument `rtol`"),
-        ):
-            rf.solve(problem, network, 1.0)
+    assert problem.inputs.dtype == jnp.float32
+    assert network.inner_weight.dtype == jnp.float32
+    with (
+        pytest.warns(UserWarning, match="float32"),
+        pytest.raises(ValueError, match="Argument `rtol`"),
+    ):
+        rf.solve(problem, network, 1.0)
+    with pytest.warns(UserWarning, match="float32"):
+        trajectory = rf.solve(problem, network, 1.0, rtol=1e-5)
+    exact = rf.solve(rf.Problem(X, Y), rf.TwoLayerReLU(W, V), 1.0)
+    assert trajectory.network.inner_weight.dtype == jnp.float32
+    np.testing.assert_allclose(trajectory.network(X[0]), exact.network(X[0]), rtol=1e-4)
 
 
 def test_zero_neurons_are_handled():

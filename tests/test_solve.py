@@ -172,13 +172,16 @@ def test_early_end_pads_what_it_did_not_reach(base):
 def test_vanishing_neuron_is_reported():
     """Assert that w reaching zero while sliding ends the run with its own code.
 
-    In the plane a neuron with v = -2 slides along the hyperplane of x_1 (label +1, heavy)
-    and is pushed by x_2 (label +1) against its direction: |w| reaches zero while v stays.
+    With v = -2 the neuron slides along the hyperplane of x_1 (held there by x_2), and both
+    push it down: |w| reaches zero in finite time while v^2 - |w|^2 > 0 keeps v away from 0.
     """
-    problem = rf.Problem(np.array([[1.0, 0.0], [0.3, 1.0]]), np.array([1.0, 1.0]))
-    network = rf.TwoLayerReLU(np.array([[0.4, 0.3]]), np.array([-2.0]))
+    problem = rf.Problem(np.array([[1.0, 0.0], [-0.5, 1.0]]), np.array([1.0, 1.0]))
+    network = rf.TwoLayerReLU(np.array([[0.1, 0.3]]), np.array([-2.0]))
     trajectory = rf.solve(problem, network, 5.0, throw=False)
-    assert trajectory.result in (rf.RESULTS.neuron_vanished, rf.RESULTS.successful)
+    assert trajectory.result == rf.RESULTS.neuron_vanished
+    assert float(trajectory.ts[0]) < 1.0
+    with pytest.raises(RuntimeError, match="inner weights of a neuron reached zero"):
+        rf.solve(problem, network, 5.0)
 
 
 def test_square_loss_at_rounding_level_is_left_alone():

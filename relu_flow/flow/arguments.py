@@ -41,7 +41,7 @@ def check_arguments(problem: Problem, network: TwoLayerReLU, t0, t1, ts, rtol):
         (problem, network),
     )
     t0, t1, rtol = (jnp.asarray(x, dtype) for x in (t0, t1, rtol))
-    _check_scales(problem, network)
+    _check_scales(network)
     _check_times(t0, t1)
     _check_tolerance(rtol)
     return problem, network, t0, t1, _check_ts(ts, t0, t1), rtol
@@ -53,13 +53,13 @@ def _check_times(t0, t1) -> None:
             raise ValueError(f"Argument `{name}` must be a scalar, but its shape is {t.shape}.")
         if not is_traced(t) and not np.isfinite(t):
             raise ValueError(f"Argument `{name}` must be finite, but it is {t}.")
-    if not is_traced(t0, t1) and not t1 > t0:
+    if not is_traced(t0, t1) and not float(t1) > float(t0):
         raise ValueError(f"Argument `t1` must be greater than `t0` = {t0}, but it is {t1}.")
 
 
 def _check_tolerance(rtol) -> None:
     finest = _FINEST * float(jnp.finfo(rtol.dtype).eps)
-    if rtol.shape != () or (not is_traced(rtol) and not finest <= rtol <= _COARSEST):
+    if rtol.shape != () or (not is_traced(rtol) and not finest <= float(rtol) <= _COARSEST):
         raise ValueError(
             f"Argument `rtol` must be between {finest:.1e} (a few units of rounding of "
             f"{rtol.dtype}) and {_COARSEST}, but it is {rtol}."
@@ -71,33 +71,33 @@ def _check_ts(ts, t0, t1):
     if ts.ndim != 1:
         raise ValueError(f"Argument `ts` must have one axis, but its shape is {ts.shape}.")
     if ts.size and not is_traced(ts, t0, t1):
-        if bool(jnp.any(ts[1:] < ts[:-1])) or bool(jnp.any(jnp.isnan(ts))):
+        known = np.asarray(ts)
+        if not np.all(known[1:] >= known[:-1]) or np.any(np.isnan(known)):
             raise ValueError("Argument `ts` must be ascending, but it is not.")
-        if ts[0] < t0 or ts[-1] > t1:
+        if known[0] < float(t0) or known[-1] > float(t1):
             raise ValueError(
                 f"Argument `ts` must lie in [t0, t1] = [{t0}, {t1}], but it runs from "
-                f"{ts[0]} to {ts[-1]}."
+                f"{known[0]} to {known[-1]}."
             )
     return ts
 
 
-def _check_scales(problem: Problem, network: TwoLayerReLU) -> None:
-    inner, outer = network.log_scale, network.outer_log_scale
-    if is_traced(inner, outer):
+def _check_scales(network: TwoLayerReLU) -> None:
+    if is_traced(network.log_scale, network.outer_log_scale):
         return
-    gap = float(jnp.max(jnp.abs(inner - outer)))
-    largest = 0.9 * float(jnp.log(jnp.finfo(inner.dtype).max))
+    inner, outer = np.asarray(network.log_scale), np.asarray(network.outer_log_scale)
+    gap = float(np.max(np.abs(inner - outer)))
+    largest = 0.9 * float(np.log(np.finfo(inner.dtype).max))
     if gap > largest:
         raise ValueError(
             "Argument `network` must have scales of its two layers that differ by less than "
             f"{largest:.0f} in the logarithm, but they differ by {gap:.0f}."
         )
-    if 2 * float(jnp.max(jnp.maximum(inner, outer))) > largest:
+    if 2 * float(np.max(np.maximum(inner, outer))) > largest:
         raise ValueError(
             "Argument `network` must have outputs that can be represented, but a "
-            f"`log_scale` is {float(jnp.max(jnp.maximum(inner, outer))):.0f}."
+            f"`log_scale` is {float(np.max(np.maximum(inner, outer))):.0f}."
         )
-    del problem
 
 
 def check_solver(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:

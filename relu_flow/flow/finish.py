@@ -7,8 +7,6 @@ from jaxtyping import Array, Float
 
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
-from .frame import Neurons
-from .initial import initial_modes
 from .local import Counts, advance
 from .proposal import evaluations
 from .run import Equation, History, Run
@@ -74,14 +72,11 @@ def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
         milestone.name: Crossing(run.records.time[k])
         for k, milestone in enumerate(equation.options.milestones)
     }
-    sides = initial_modes(
-        equation.frame, Neurons.of(equation.problem, equation.start), equation.options.max_slides
-    )[0].side
     return Trajectory(
         ts=ts,
         networks=jax.vmap(network)(rows),
         switches=switches,
-        initial_sides=sides,
+        initial_sides=run.initial_sides,
         milestones=crossings,
         result=result,
         stats=_statistics(equation, run, switches),

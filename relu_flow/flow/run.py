@@ -186,6 +186,7 @@ class Run(eqx.Module):
     records: Records
     result: RESULTS
     history: "History | None"
+    initial_sides: Int[Array, "width samples"]
 
 
 class History(eqx.Module):
@@ -268,6 +269,7 @@ def begin(equation: Equation, t0: Float[Array, ""]) -> Run:
         ),
         result=RESULTS.successful,
         history=None,
+        initial_sides=modes.side,
     )
     if not options.dense:
         return run

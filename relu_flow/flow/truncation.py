@@ -84,7 +84,7 @@ def allowed_reach(
 
     def search():
         return first_violation(
-            flatten(scaled), flatten(bernstein), flatten(delay), flatten(floor / reach), lanes=8
+            flatten(scaled), flatten(bernstein), flatten(delay), flatten(floor / reach), lanes=4
         ).key
 
     key = jax.lax.cond(jnp.any(loud), search, lambda: jnp.full((), jnp.inf, reach.dtype))

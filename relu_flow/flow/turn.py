@@ -75,8 +75,10 @@ def turn(equation: Equation, run: Run) -> Run:
     )
     counts = jax.tree.map(lambda a, b: jnp.where(agreed, a, b), passage.counts, run.counts)
     tally = eqx.tree_at(lambda tally: tally.turns, run.tally, run.tally.turns + 1)
-    run = Run(
-        run.t, run.unit, run.state, plan, log, counts, tally, records, run.result, run.history
+    run = eqx.tree_at(
+        lambda run: (run.plan, run.log, run.counts, run.tally, run.records),
+        run,
+        (plan, log, counts, tally, records),
     )
     following = lambda run: _next_step(equation, run, resting, end)
     return jax.lax.cond(done, following, lambda run: run, run)
@@ -111,6 +113,7 @@ def _next_step(equation: Equation, run: Run, resting, end) -> Run:
         records=records,
         result=_judge(equation, run, end),
         history=history,
+        initial_sides=run.initial_sides,
     )
 
 

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._types import FloatArrayLike, is_traced
@@ -104,7 +105,7 @@ def require_finite(name: str, array: Array) -> None:
     """Raise `ValueError` if a concrete `array` has a NaN or an infinity in it."""
     if is_traced(array):
         return
-    bad = int(jnp.sum(~jnp.isfinite(array)))
+    bad = int(np.sum(~np.isfinite(np.asarray(array))))
     if bad:
         raise ValueError(
             f"Argument `{name}` must be finite, but {bad} of its {array.size} entries "
