@@ -14,7 +14,7 @@ from .._series import evaluate
 from .field import Frozen, Weights, project
 from .frame import Frame
 from .roots import first_violation
-from .step import Step, may_switch, motion_of, scaled_bernstein, series_size
+from .step import Step, force_on, may_switch, motion_of, scaled_bernstein, series_size
 from .switching import ACTIVE, Modes, constraints, near_hyperplanes, resolve, rounding, shifted
 from .taylor import expand_driven, trusted_length
 from .trajectory import SwitchLog
@@ -222,9 +222,9 @@ def _switch(frame: Frame, step: Step, old: _Lanes, switches, index, clock, inner
     here = evaluate(old.drive, clock[:, None])
     fresh = old.modes.fresh & near_hyperplanes(frame, inner)
     modes = eqx.tree_at(lambda m: m.fresh, old.modes, fresh)
-    size = series_size(old.drive, step.horizon)
+    force = force_on(frame, step, old.modes)
     change = jax.vmap(resolve, in_axes=(None, 0, 0, 0, 0, 0, None, None, 0))(
-        frame, modes, outer, here, size, pull, step.series.pull, step.horizon, index
+        frame, modes, outer, here, force, pull, step.series.pull, step.horizon, index
     )
 
     def choose(new, kept):

@@ -8,7 +8,7 @@ from .._series import evaluate, powers
 from .field import Frozen
 from .frame import Frame
 from .roots import deflate, to_bernstein
-from .switching import Modes, Motion, constraints, shifted
+from .switching import ACTIVE, Modes, Motion, constraints, shifted
 from .taylor import Expansion
 
 
@@ -53,8 +53,18 @@ def motion_of(
     pulls = pulls.at[:, modes.slides].get(mode="fill", fill_value=0.0)
     if clock is not None:
         pulls = shifted(pulls, clock)
-    speed = rates.inner_rate * jnp.abs(outer[0]) * series_size(drive, step.horizon)
-    return Motion(inner, drive, pulls[..., 0], pulls[..., 1], speed, step.horizon)
+    force = force_on(frame, step, modes)
+    speed = rates.inner_rate * jnp.abs(outer[0]) * force
+    return Motion(inner, drive, pulls[..., 0], pulls[..., 1], speed, force, step.horizon)
+
+
+def force_on(frame: Frame, step: Step, modes: Modes) -> Float[Array, " width"]:
+    """Bound what drives each neuron over the step: the sum of its active pulls' sizes.
+
+    Not the size of their sum, which may cancel: rounding errors do not.
+    """
+    pulls = evaluate(jnp.abs(step.series.pull), step.horizon) * frame.norms
+    return (modes.side == ACTIVE) @ pulls
 
 
 def series_size(

@@ -72,8 +72,9 @@ class Motion(eqx.Module):
         positive_pull: Pulls on the positive side of each slide's hyperplane.
         negative_pull: Pulls on its negative side.
         speed: Bound of each neuron's velocity before projection: `inner_rate |v|` times
-            the size of its drive over the whole step, so that it tells rounding from
-            motion also where the drive passes through zero.
+            `force`.
+        force: Bound of each neuron's drive over the whole step, so that it tells rounding
+            from motion also where the drive cancels or passes through zero.
         horizon: Length of time over which sizes are measured.
     """
 
@@ -82,6 +83,7 @@ class Motion(eqx.Module):
     positive_pull: Float[Array, "order width slides"]
     negative_pull: Float[Array, "order width slides"]
     speed: Float[Array, " width"]
+    force: Float[Array, " width"]
     horizon: Float[Array, ""]
 
 
@@ -143,7 +145,8 @@ def _slide_constraints(modes: Modes, motion: Motion, tolerance: float):
     below, above = sign * (negative - along), sign * (positive + along)
     # No drive along the hyperplane's normal for ever: the slide is over, at rest.
     over = lambda series: evaluate(jnp.moveaxis(jnp.abs(series), -1, 0), motion.horizon)
-    scale = over(jump)[..., None]
+    dual_size = jnp.linalg.norm(modes.dual, axis=-1)
+    scale = (over(jump) + motion.force[:, None] * dual_size)[..., None]
     idle = over(below)[..., None] <= tolerance * scale
     below = jnp.where(idle, -scale, below)
     used = jnp.any(modes.dual != 0, axis=-1)[..., None]
@@ -173,7 +176,7 @@ def resolve(
     modes: Modes,
     outer: Float[Array, ""],
     drive: Float[Array, " features"],
-    drive_size: Float[Array, ""],
+    force: Float[Array, ""],
     pull: Float[Array, " samples"],
     pull_series: Float[Array, "order samples"],
     horizon: Float[Array, ""],
@@ -186,7 +189,7 @@ def resolve(
         modes: Modes of this neuron (fields without their leading axis).
         outer: Its outer weight at the switch.
         drive: Its drive before projection at the switch.
-        drive_size: Bound of that drive over the whole step, to tell rounding by.
+        force: Bound of its drive over the whole step, to tell rounding by.
         pull: The pulls at the switch.
         pull_series: The pulls' power series, from which the change of drive is built.
         horizon: Length of time over which sizes are measured.
@@ -205,7 +208,7 @@ def resolve(
     down = jnp.where(members, jnp.maximum(-frame.factor, 0), 0.0)
     old = modes.side[r]
     pulls = evaluate(jnp.abs(pull_series) @ (up + down), horizon)
-    size = drive_size + pulls * frame.norms[r]
+    size = force + pulls * frame.norms[r]
     hit, speed = _hit_side(frame, modes, outer, drive, size, r, old, pull @ up, pull @ down)
     exit_side = jnp.where(constraint < samples + slots, INACTIVE, ACTIVE)
     new = jnp.where(is_hit, hit, exit_side).astype(modes.side.dtype)

@@ -88,7 +88,10 @@ def expand(
 
     start = (_Growth.of(weights, order), empty(width, features), output, pull, memory)
     growth, raw_drive, _, pull, _ = jax.lax.fori_loop(0, order, term, start)
-    return Expansion(growth.inner, growth.outer, frame.sample_weight * pull, raw_drive)
+    # The drive has no coefficient of the highest power. The pulls must not have one either:
+    # what a neuron is driven by is taken apart again, and the parts have to match.
+    pull = frame.sample_weight * pull.at[order].set(0.0)
+    return Expansion(growth.inner, growth.outer, pull, raw_drive)
 
 
 def expand_driven(

@@ -39,14 +39,14 @@ def run_figure(data: xr.Dataset, path: Path, title: str) -> None:
         axes[0].plot(time[shown], data["alignment"][shown, neuron], **style)
         axes[1].plot(time[shown], data["log_norm"][shown, neuron] / np.log(10), **style)
     axes[0].set_ylabel("cosine to the centre\nof its class")
-    axes[0].set_ylim(-1.05, 1.05)
+    axes[0].set_ylim(top=1.05)
     axes[0].axhline(1, color="0.8", lw=0.8, zorder=0)
     axes[1].set_ylabel("norm of the inner\nweights (log10)")
     signs = [
         Line2D([], [], color=_POSITIVE, label="output weight > 0"),
         Line2D([], [], color=_NEGATIVE, label="output weight < 0"),
     ]
-    axes[0].legend(handles=signs, loc="lower right", fontsize=8, framealpha=0.9)
+    axes[0].legend(handles=signs, loc="upper left", fontsize=8, framealpha=0.9)
     axes[2].plot(time[shown], data["loss"][shown], color=_DARK)
     axes[2].set_yscale("log")
     axes[2].set_ylabel("loss")
@@ -77,7 +77,9 @@ def _raster(axis: Axes, data: xr.Dataset) -> None:
         handles.append(Line2D([], [], color=colour, marker="o", ls="", label=label))
     axis.set_ylabel("neuron\n(one dot a switch)")
     if handles:
-        axis.legend(handles=handles, loc="upper right", fontsize=8, framealpha=0.9)
+        axis.legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=5, fontsize=8
+        )
 
 
 def _mark_milestones(axes: np.ndarray, data: xr.Dataset) -> None:
