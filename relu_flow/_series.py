@@ -9,16 +9,16 @@ from jaxtyping import Array, Float, Int
 
 
 def product_term(
-    a: Float[Array, "order *rest"], b: Float[Array, "order *rest"], m: Int[Array, ""] | int
-) -> Float[Array, "*rest"]:
+    a: Float[Array, "order ..."], b: Float[Array, "order ..."], m: Int[Array, ""] | int
+) -> Float[Array, "..."]:
     r"""Return $\sum_{l\le m} a_l b_{m-l}$, given that `a` and `b` are zero beyond `m`."""
     reversed_b = jnp.roll(jnp.flip(b, 0), m + 1, axis=0)
     return jnp.sum(a * reversed_b, axis=0)
 
 
 def evaluate(
-    series: Float[Array, "order *rest"], t: Float[Array, " *rest"] | Float[Array, ""]
-) -> Float[Array, "*rest"]:
+    series: Float[Array, "order ..."], t: Float[Array, "..."] | Float[Array, ""]
+) -> Float[Array, "..."]:
     """Evaluate by Horner's rule; `t` broadcasts against one coefficient."""
     last, *lower = (lax.index_in_dim(series, m, keepdims=False) for m in _falling(series))
     value = last
@@ -27,7 +27,7 @@ def evaluate(
     return value
 
 
-def _falling(series: Float[Array, "order *rest"]) -> range:
+def _falling(series: Float[Array, "order ..."]) -> range:
     return range(series.shape[0] - 1, -1, -1)
 
 

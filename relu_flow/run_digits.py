@@ -171,6 +171,8 @@ def _print_report(
     """Print what happened."""
     network = trajectory.network
     table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
     add = lambda what, value: table.add_row(what, str(value))
     add("pairs with the theorem's sign of correlation", f"{fraction:.1%}")
     for name, crossing in trajectory.milestones.items():
@@ -183,7 +185,7 @@ def _print_report(
     for kind in SwitchKind:
         add(f"switches: {kind.name.lower().replace('_', ' ')}", int(np.sum(codes == kind)))
     stats = {name: value.item() for name, value in trajectory.stats.items()}
-    for name in ("ties", "repels", "grazes"):
+    for name in ("ties", "repels", "vanished", "grazes"):
         add(f"of these: {name}" if name == "ties" else name, stats[name])
     add("loss at the end", f"{float(problem.loss_value(network)):.6g}")
     add("accuracy at the end", f"{float(observables.accuracy(problem, network)):.1%}")

@@ -169,19 +169,23 @@ def test_early_end_pads_what_it_did_not_reach(base):
     assert np.all(np.diff(np.asarray(trajectory.switches.time[:num])) >= 0)
 
 
-def test_vanishing_neuron_is_reported():
-    """Assert that w reaching zero while sliding ends the run with its own code.
+def test_vanishing_neuron_rests_and_is_counted():
+    """Assert that a neuron whose w reaches zero while it slides stays there, and is told.
 
-    With v = -2 the neuron slides along the hyperplane of x_1 (held there by x_2), and both
-    push it down: |w| reaches zero in finite time while v^2 - |w|^2 > 0 keeps v away from 0.
+    With v = -2 it slides along the hyperplane of x_1 (held there by x_2), and both push it
+    down: |w| reaches zero in finite time, while v^2 - |w|^2 = 3.9 leaves v at its root.
     """
     problem = rf.Problem(np.array([[1.0, 0.0], [-0.5, 1.0]]), np.array([1.0, 1.0]))
     network = rf.TwoLayerReLU(np.array([[0.1, 0.3]]), np.array([-2.0]))
-    trajectory = rf.solve(problem, network, 5.0, throw=False)
-    assert trajectory.result == rf.RESULTS.neuron_vanished
-    assert float(trajectory.ts[0]) < 1.0
-    with pytest.raises(RuntimeError, match="inner weights of a neuron reached zero"):
-        rf.solve(problem, network, 5.0)
+    trajectory = rf.solve(problem, network, 5.0)
+    assert int(trajectory.stats["vanished"]) == 1
+    final = trajectory.network
+    np.testing.assert_array_equal(final.inner_weight, 0.0)
+    outer = float(np.exp(final.log_scale[0]) * final.outer_weight[0])
+    np.testing.assert_allclose(outer, -np.sqrt(4.0 - 0.1), rtol=1e-13)
+    kinds = trajectory.switches.to_pandas().groupby("sample")["kind"].apply(list)
+    assert kinds[0] == ["slide_enter", "slide_exit_inactive"]
+    assert kinds[1] == ["deactivate"]
 
 
 def test_square_loss_at_rounding_level_is_left_alone():

@@ -100,6 +100,7 @@ def _statistics(equation: Equation, run: Run, switches: SwitchLog) -> dict[str, 
         "slides": jnp.sum(entered, dtype=jnp.int32),
         "ties": jnp.sum(tied, dtype=jnp.int32),
         "repels": run.tally.repels,
+        "vanished": run.counts.vanished,
         "grazes": run.counts.grazes,
         "settled": run.tally.settled,
     }

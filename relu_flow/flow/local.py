@@ -15,7 +15,16 @@ from .field import Frozen, Weights, project
 from .frame import Frame
 from .roots import first_violation
 from .step import Step, force_on, may_switch, motion_of, scaled_bernstein, series_size
-from .switching import ACTIVE, Modes, constraints, near_hyperplanes, resolve, rounding, shifted
+from .switching import (
+    ACTIVE,
+    INACTIVE,
+    Modes,
+    constraints,
+    near_hyperplanes,
+    resolve,
+    rounding,
+    shifted,
+)
 from .taylor import expand_driven, trusted_length
 from .trajectory import SwitchLog
 from .truncation import moments_beyond, no_moments
@@ -32,20 +41,20 @@ class Counts(eqx.Module):
         grazes: Hyperplanes touched, or met at a normal speed below 1e-6 of the largest.
         overflow: Whether a neuron needed more slots for slides than there are.
         stuck: Whether some neuron's modes found no consistent assignment.
-        vanished: Whether some neuron's inner weights reached zero.
+        vanished: Neurons whose inner weights reached zero.
     """
 
     rounds: Int[Array, ""]
     grazes: Int[Array, ""]
     overflow: Bool[Array, ""]
     stuck: Bool[Array, ""]
-    vanished: Bool[Array, ""]
+    vanished: Int[Array, ""]
 
     @classmethod
     def zero(cls) -> "Counts":
         """Return the counts before anything happened."""
         zero, no = jnp.zeros((), jnp.int32), jnp.array(False)
-        return cls(zero, zero, no, no, no)
+        return cls(zero, zero, no, no, zero)
 
 
 class Passage(eqx.Module):
@@ -180,10 +189,15 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     switches = jnp.isfinite(first.time) & live
     moved = jnp.where(switches, first.time, 1.0) * ahead
     inner, outer = evaluate(old.inner, moved[:, None]), evaluate(old.outer, moved)
+    gone = jnp.linalg.norm(inner, axis=1) <= rounding(inner) * series_size(old.inner, moved)
+    gone = gone & switches
+    inner = jnp.where(gone[:, None], 0.0, inner)
     arrived = ~switches & (ahead >= length - old.clock)
     clock = jnp.where(arrived, length, old.clock + moved)
 
-    change, modes, drive = _switch(frame, step, old, switches, first.index, clock, inner, outer)
+    change, modes, drive = _switch(
+        frame, step, old, switches, gone, first.index, clock, inner, outer
+    )
     rates = Frozen(
         rates.active, modes.slides, modes.dual, rates.amplitude, rates.inner_rate, rates.outer_rate
     )
@@ -206,7 +220,7 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     log, counts, moments = passage.log, passage.counts, passage.moments
     time = step.start + step.unit * clock
     log = log.append(time, chosen, old.logged, modes.side, final & record)
-    found = _count(counts, first, change, switches, live, old, inner, moved)
+    found = _count(counts, first, change, switches, live, gone)
     counts = jax.tree.map(lambda new, kept: jnp.where(record, new, kept), found, counts)
     moments = moments + _moments(frame, step, length, rates.amplitude, old, new, moved, live)
     at_end = (evaluate(series[0], left[:, None]), evaluate(series[1], left))
@@ -216,8 +230,12 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     return new, finished, Passage(weights, passage.modes, log, counts, moments)
 
 
-def _switch(frame: Frame, step: Step, old: _Lanes, switches, index, clock, inner, outer):
-    """Apply the rule at the hyperplane to the lanes that switch."""
+def _switch(frame: Frame, step: Step, old: _Lanes, switches, gone, index, clock, inner, outer):
+    """Apply the rule at the hyperplane to the lanes that switch.
+
+    A neuron that is `gone` (its inner weights are zero) is on every hyperplane; of its
+    velocities the smallest is zero, so it rests from then on.
+    """
     pull = evaluate(step.series.pull[:, None, :], clock[:, None])
     here = evaluate(old.drive, clock[:, None])
     fresh = old.modes.fresh & near_hyperplanes(frame, inner)
@@ -230,7 +248,7 @@ def _switch(frame: Frame, step: Step, old: _Lanes, switches, index, clock, inner
     def choose(new, kept):
         return jnp.where(switches.reshape(-1, *(1,) * (new.ndim - 1)), new, kept)
 
-    modes = jax.tree.map(choose, change.modes, modes)
+    modes = _resting(jax.tree.map(choose, change.modes, modes), gone)
     jump = jnp.where(switches, change.drive.T, 0.0)
     drive = old.drive + jump[:, :, None] * frame.inputs[change.representative]
     # A neuron that has lost its last input is driven by nothing, not by rounding.
@@ -238,16 +256,26 @@ def _switch(frame: Frame, step: Step, old: _Lanes, switches, index, clock, inner
     return change, modes, jnp.where(alive[:, None], drive, 0.0)
 
 
-def _count(counts, first, change, switches, live, old: _Lanes, inner, moved) -> Counts:
+def _resting(modes: Modes, gone) -> Modes:
+    """Return the modes with the neurons that are gone on no side and no slide."""
+    row = gone[:, None]
+    return Modes(
+        jnp.where(row, INACTIVE, modes.side).astype(modes.side.dtype),
+        modes.fresh | row,
+        jnp.where(row, modes.side.shape[1], modes.slides),
+        jnp.where(row[..., None], 0.0, modes.dual),
+    )
+
+
+def _count(counts: Counts, first, change, switches, live, gone) -> Counts:
     """Count what was met in a round."""
     grazed = jnp.where(live, first.touches, 0) + (switches & (change.transversality < _GRAZING))
-    gone = jnp.linalg.norm(inner, axis=1) <= rounding(inner) * series_size(old.inner, moved)
     return Counts(
         counts.rounds,
         counts.grazes + jnp.sum(grazed, dtype=jnp.int32),
         counts.overflow | jnp.any(change.overflow & switches),
         counts.stuck,
-        counts.vanished | jnp.any(switches & gone),
+        counts.vanished + jnp.sum(gone, dtype=jnp.int32),
     )
 
 

@@ -60,10 +60,11 @@ def solve(
     Switches that do not yet matter to other neurons cost no step of their own.
 
     Where solutions are not unique the choice is: a neuron on a repelling hyperplane stays
-    there, its velocity being the smallest possible (counted in `stats["repels"]`); a neuron
-    whose inner weights are zero rests for ever; a neuron whose inner weights *become* zero
-    ends the run with `RESULTS.neuron_vanished`. Once a square loss is zero to rounding the
-    network is left alone (`stats["settled"]`): after that there would be only noise.
+    there, its velocity being the smallest possible (counted in `stats["repels"]`); a
+    neuron whose inner weights are zero rests for ever, and so does one whose inner weights
+    become zero (possible if |v| > |w|; counted in `stats["vanished"]`). Once the drive of
+    every neuron is zero, to rounding or a tenth of `rtol`, the network is left alone
+    (`stats["settled"]` is when): after that there would be only noise.
     Inputs that share a hyperplane (parallel, opposite or repeated) switch together.
 
     Args:

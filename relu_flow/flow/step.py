@@ -74,7 +74,7 @@ def series_size(
     return evaluate(jnp.linalg.norm(series, axis=-1), length)
 
 
-def flatten(array: Float[Array, "width constraints *rest"]) -> Float[Array, "pairs *rest"]:
+def flatten(array: Float[Array, "width constraints ..."]) -> Float[Array, "pairs ..."]:
     """Put the constraints of all neurons on one axis."""
     return array.reshape(-1, *array.shape[2:])
 

@@ -293,7 +293,7 @@ def onto_slides(
     return jax.lax.cond(sliding, projected, lambda inner: inner, inner)
 
 
-def shifted(series: Float[Array, "order width *rest"], t: Float[Array, " width"]):
+def shifted(series: Float[Array, "order width ..."], t: Float[Array, " width"]):
     """Re-expand each neuron's series about its own time `t`."""
     return jnp.einsum("kml,lk...->mk...", shift_matrix(t, series.shape[0]), series)
 

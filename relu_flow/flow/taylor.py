@@ -194,7 +194,7 @@ def trusted_pull_length(
     return _last_terms_reach(error, tolerance)
 
 
-def _last_terms_reach(error: Float[Array, "order *rest"], tolerance) -> Float[Array, "*rest"]:
+def _last_terms_reach(error: Float[Array, "order ..."], tolerance) -> Float[Array, "..."]:
     last = error.shape[0] - 1
     reach = [
         (tolerance / jnp.where(error[m] > 0, error[m], 1.0)) ** (1.0 / m) for m in (last - 1, last)

@@ -33,10 +33,6 @@ class RESULTS(dfx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "trajectory meets several hyperplanes in a degenerate way; try another `rtol`, or "
         "an initial network changed by a few units of rounding."
     )
-    neuron_vanished = (
-        "The inner weights of a neuron reached zero, where the flow has no unique "
-        "continuation. End the run before this time, or give the neuron |v| <= |w|."
-    )
     step_underflow = (
         "The step became smaller than time can resolve. The flow is too stiff here, or a "
         "weight is not finite; try a larger `rtol`."
@@ -158,10 +154,11 @@ class Trajectory(eqx.Module):
             others), `rejected_steps`, `rounds` (of work local to neurons), `evaluations`
             (expansions of the whole network, or evaluations of its vector field),
             `switches`, `slides`, `ties` (switches simultaneous with the one before),
-            `repels` (neurons found on a repelling hyperplane), `grazes` (hyperplanes met
+            `repels` (neurons found on a repelling hyperplane), `vanished` (neurons whose
+            inner weights reached zero), `grazes` (hyperplanes met
             at hardly any speed: the run is ill-conditioned there), and `settled`, the time
-            from which the loss was zero to rounding and the network was left alone
-            (`inf` if never).
+            from which nothing was driven any more, to rounding, and the network was left
+            alone (`inf` if never).
     """
 
     ts: Float[Array, " times"]

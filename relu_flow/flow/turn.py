@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from .._types import IntScalarLike
+from .field import project
 from .local import advance
 from .probe import State, Window, look_next
 from .run import Equation, Plan, Run, Tally
@@ -126,7 +127,6 @@ def _judge(equation: Equation, run: Run, end) -> RESULTS:
     failures = (
         (still | tiny | ~jnp.isfinite(end), RESULTS.step_underflow),
         (counts.stuck, RESULTS.inconsistent_modes),
-        (counts.vanished, RESULTS.neuron_vanished),
         (counts.overflow, RESULTS.max_slides_reached),
         (log.num > equation.options.max_switches, RESULTS.max_switches_reached),
     )
@@ -137,17 +137,24 @@ def _judge(equation: Equation, run: Run, end) -> RESULTS:
 
 
 def at_rest(equation: Equation, state: State) -> Bool[Array, ""]:
-    """Return whether the pulls that drive anybody are nothing but rounding error."""
+    """Return whether what drives the neurons is nothing but error: of rounding, or of steps.
+
+    At a stationary point the active pulls cancel for every neuron (or are zero). What is
+    left of them is compared with the rounding error of the outputs, and with a tenth of
+    the relative tolerance: after that, switches would be made of noise.
+    """
     frame = equation.frame
-    if frame.loss.binary:
-        return jnp.array(False)
     frozen = equation.frozen(state, 1.0)
-    weights = (state.neurons.inner, state.neurons.outer)
-    outputs = equation.field.outputs(weights, frozen)
-    size = equation.field.outputs((weights[0], jnp.abs(weights[1])), frozen)
-    resolution = frame.loss.pull_resolution(size, frame.targets)
-    felt = jnp.any(frozen.active > 0, axis=0)
-    return jnp.all(~felt | (jnp.abs(frame.loss.pull(outputs, frame.targets)) <= resolution))
+    inner, outer = state.neurons.inner, state.neurons.outer
+    outputs = equation.field.outputs((inner, outer), frozen)
+    size = equation.field.outputs((inner, jnp.abs(outer)), frozen)
+    pull = frame.pull(outputs)
+    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+    eps = jnp.finfo(size.dtype).eps
+    share = jnp.maximum(32 * eps, 0.1 * equation.rtol)
+    error = share * jnp.abs(pull) + 8 * eps * curvature * (size + jnp.abs(frame.targets))
+    drive = project((frozen.active * pull) @ frame.inputs, frozen, frame)
+    return jnp.all(jnp.linalg.norm(drive, axis=1) <= frozen.active @ (error * frame.norms))
 
 
 def _turned_repelling(equation: Equation, before: State, after: State) -> Int[Array, ""]:

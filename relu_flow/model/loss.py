@@ -61,17 +61,6 @@ class AbstractLoss(eqx.Module):
         """
 
     @abc.abstractmethod
-    def pull_resolution(
-        self, size: Float[Array, " *batch"], target: Float[Array, " *batch"]
-    ) -> Float[Array, " *batch"]:
-        """Return the pull below which there is only rounding error.
-
-        Args:
-            size: Sum of the absolute values of what the output is the sum of.
-            target: Target.
-        """
-
-    @abc.abstractmethod
     def first_memory(
         self, pull: Float[Array, "order samples"], target: Float[Array, " samples"]
     ) -> Float[Array, "order samples"]:
@@ -105,11 +94,6 @@ class ExponentialLoss(AbstractLoss):
         r"""Return $g_m$ from $g' = -y f' g$."""
         return -target * _derivative_product(m, prediction, pull), memory
 
-    def pull_resolution(self, size, target):
-        """Return zero: the pull is accurate relative to itself, down to underflow."""
-        del target
-        return jnp.zeros_like(size)
-
     def first_memory(self, pull, target):
         """Return zeros: nothing needs to be remembered."""
         del target
@@ -142,11 +126,6 @@ class LogisticLoss(AbstractLoss):
         memory = memory.at[m].set(target * coefficient - product_term(pull, pull, m))
         return coefficient, memory
 
-    def pull_resolution(self, size, target):
-        """Return zero: the pull is accurate relative to itself, down to underflow."""
-        del target
-        return jnp.zeros_like(size)
-
     def first_memory(self, pull, target):
         """Return the series of $q = p(1-p)$, of which coefficient 0 is known."""
         return jnp.zeros_like(pull).at[0].set(pull[0] * (target - pull[0]))
@@ -174,10 +153,6 @@ class SquareLoss(AbstractLoss):
         r"""Return $g_m = -f_m$."""
         del pull, target
         return -prediction[m], memory
-
-    def pull_resolution(self, size, target):
-        """Return a few units of rounding of the output and of the target."""
-        return 4 * jnp.finfo(size.dtype).eps * (size + jnp.abs(target))
 
     def first_memory(self, pull, target):
         """Return zeros: nothing needs to be remembered."""

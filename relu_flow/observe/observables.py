@@ -15,7 +15,8 @@ def loss(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
 
 def accuracy(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     """Return the fraction of samples whose output has the target's sign."""
-    return jnp.mean(problem.predictions(network) * problem.targets > 0)
+    margins = problem.predictions(network) * problem.targets
+    return jnp.mean((margins > 0).astype(margins.dtype))
 
 
 def living(problem: Problem, network: TwoLayerReLU) -> Bool[Array, " width"]:
@@ -62,7 +63,8 @@ def fraction_in_cone(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""
     wanted = jnp.sign(problem.targets) * jnp.sign(network.outer_weight)[:, None]
     inside = jnp.min(wanted * _cosines(problem, network), axis=1) > 0
     alive = living(problem, network)
-    return jnp.sum(inside & alive) / jnp.maximum(jnp.sum(alive), 1)
+    counted = (inside & alive).astype(problem.inputs.dtype)
+    return jnp.sum(counted) / jnp.maximum(jnp.sum(alive), 1)
 
 
 def stable_rank(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
