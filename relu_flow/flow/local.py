@@ -14,7 +14,7 @@ from .._series import evaluate
 from .field import Frozen, Weights, project
 from .frame import Frame
 from .roots import first_violation
-from .step import Step, force_on, may_switch, motion_of, scaled_bernstein, series_size
+from .step import Step, force_on, may_switch, motion_of, pull_floor, scaled_bernstein, series_size
 from .switching import (
     ACTIVE,
     INACTIVE,
@@ -241,8 +241,17 @@ def _switch(frame: Frame, step: Step, old: _Lanes, switches, gone, index, clock,
     fresh = old.modes.fresh & near_hyperplanes(frame, inner)
     modes = eqx.tree_at(lambda m: m.fresh, old.modes, fresh)
     force = force_on(frame, step, old.modes)
-    change = jax.vmap(resolve, in_axes=(None, 0, 0, 0, 0, 0, None, None, 0))(
-        frame, modes, outer, here, force, pull, step.series.pull, step.horizon, index
+    change = jax.vmap(resolve, in_axes=(None, 0, 0, 0, 0, 0, None, None, None, 0))(
+        frame,
+        modes,
+        outer,
+        here,
+        force,
+        pull,
+        step.series.pull,
+        pull_floor(step),
+        step.horizon,
+        index,
     )
 
     def choose(new, kept):

@@ -86,6 +86,7 @@ class Equation(eqx.Module):
             series=proposal.series,
             modes=state.modes,
             rates=frozen,
+            pull_error=self.pull_error(weights, frozen),
             horizon=horizon,
             start=t,
             unit=unit,
@@ -93,6 +94,14 @@ class Equation(eqx.Module):
             forced=jnp.array(False),
         )
         return proposal, step
+
+    def pull_error(self, weights, frozen: Frozen) -> Float[Array, " samples"]:
+        """Return the rounding error of each pull: that of the output, times the curvature."""
+        frame = self.frame
+        outputs = self.field.outputs(weights, frozen)
+        size = self.field.outputs((weights[0], jnp.abs(weights[1])), frozen)
+        curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+        return 8 * jnp.finfo(size.dtype).eps * curvature * (size + jnp.abs(frame.targets))
 
     def tidy(self, passage: Passage, neurons: Neurons) -> State:
         """Return the state at the end of a passage, without what rounding did to it."""

@@ -8,7 +8,7 @@ from .._series import evaluate, powers
 from .field import Frozen
 from .frame import Frame
 from .roots import deflate, to_bernstein
-from .switching import ACTIVE, Modes, Motion, constraints, shifted
+from .switching import ACTIVE, Modes, Motion, constraints, rounding, shifted
 from .taylor import Expansion
 
 
@@ -19,6 +19,7 @@ class Step(eqx.Module):
         series: In the step's own unit of time, about its start.
         modes: At its start.
         rates: Arguments of the vector field, times in that unit.
+        pull_error: Rounding error of each pull.
         horizon: How far the series may be used; sizes are measured over this length.
         start: When it starts.
         unit: Its unit of time.
@@ -29,6 +30,7 @@ class Step(eqx.Module):
     series: Expansion
     modes: Modes
     rates: Frozen
+    pull_error: Float[Array, " samples"]
     horizon: Float[Array, ""]
     start: Float[Array, ""]
     unit: Float[Array, ""]
@@ -55,7 +57,15 @@ def motion_of(
         pulls = shifted(pulls, clock)
     force = force_on(frame, step, modes)
     speed = rates.inner_rate * jnp.abs(outer[0]) * force
-    return Motion(inner, drive, pulls[..., 0], pulls[..., 1], speed, force, step.horizon)
+    error = (
+        sum(frame.group_pulls(pull_floor(step))).at[modes.slides].get(mode="fill", fill_value=0.0)
+    )
+    return Motion(inner, drive, pulls[..., 0], pulls[..., 1], speed, force, error, step.horizon)
+
+
+def pull_floor(step: Step) -> Float[Array, " samples"]:
+    """Return the pulls of which rounding errors are what `rounding` says they are."""
+    return step.pull_error / rounding(step.pull_error)
 
 
 def force_on(frame: Frame, step: Step, modes: Modes) -> Float[Array, " width"]:
@@ -63,8 +73,8 @@ def force_on(frame: Frame, step: Step, modes: Modes) -> Float[Array, " width"]:
 
     Not the size of their sum, which may cancel: rounding errors do not.
     """
-    pulls = evaluate(jnp.abs(step.series.pull), step.horizon) * frame.norms
-    return (modes.side == ACTIVE) @ pulls
+    pulls = evaluate(jnp.abs(step.series.pull), step.horizon) + pull_floor(step)
+    return (modes.side == ACTIVE) @ (pulls * frame.norms)
 
 
 def series_size(

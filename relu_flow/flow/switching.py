@@ -75,6 +75,7 @@ class Motion(eqx.Module):
             `force`.
         force: Bound of each neuron's drive over the whole step, so that it tells rounding
             from motion also where the drive cancels or passes through zero.
+        slide_force: Pull on each slide's hyperplane whose rounding error is the true one.
         horizon: Length of time over which sizes are measured.
     """
 
@@ -84,6 +85,7 @@ class Motion(eqx.Module):
     negative_pull: Float[Array, "order width slides"]
     speed: Float[Array, " width"]
     force: Float[Array, " width"]
+    slide_force: Float[Array, "width slides"]
     horizon: Float[Array, ""]
 
 
@@ -146,7 +148,8 @@ def _slide_constraints(modes: Modes, motion: Motion, tolerance: float):
     # No drive along the hyperplane's normal for ever: the slide is over, at rest.
     over = lambda series: evaluate(jnp.moveaxis(jnp.abs(series), -1, 0), motion.horizon)
     dual_size = jnp.linalg.norm(modes.dual, axis=-1)
-    scale = (over(jump) + motion.force[:, None] * dual_size)[..., None]
+    scale = over(jump) + motion.slide_force + motion.force[:, None] * dual_size
+    scale = scale[..., None]
     idle = over(below)[..., None] <= tolerance * scale
     below = jnp.where(idle, -scale, below)
     used = jnp.any(modes.dual != 0, axis=-1)[..., None]
@@ -179,6 +182,7 @@ def resolve(
     force: Float[Array, ""],
     pull: Float[Array, " samples"],
     pull_series: Float[Array, "order samples"],
+    pull_floor: Float[Array, " samples"],
     horizon: Float[Array, ""],
     constraint: Int[Array, ""],
 ) -> Change:
@@ -192,6 +196,7 @@ def resolve(
         force: Bound of its drive over the whole step, to tell rounding by.
         pull: The pulls at the switch.
         pull_series: The pulls' power series, from which the change of drive is built.
+        pull_floor: Pulls of which rounding errors are what `rounding` says they are.
         horizon: Length of time over which sizes are measured.
         constraint: Index of the violated constraint (see `constraints`).
 
@@ -207,7 +212,7 @@ def resolve(
     up = jnp.where(members, jnp.maximum(frame.factor, 0), 0.0)
     down = jnp.where(members, jnp.maximum(-frame.factor, 0), 0.0)
     old = modes.side[r]
-    pulls = evaluate(jnp.abs(pull_series) @ (up + down), horizon)
+    pulls = evaluate(jnp.abs(pull_series) @ (up + down), horizon) + pull_floor @ (up + down)
     size = force + pulls * frame.norms[r]
     hit, speed = _hit_side(frame, modes, outer, drive, size, r, old, pull @ up, pull @ down)
     exit_side = jnp.where(constraint < samples + slots, INACTIVE, ACTIVE)

@@ -145,14 +145,10 @@ def at_rest(equation: Equation, state: State) -> Bool[Array, ""]:
     """
     frame = equation.frame
     frozen = equation.frozen(state, 1.0)
-    inner, outer = state.neurons.inner, state.neurons.outer
-    outputs = equation.field.outputs((inner, outer), frozen)
-    size = equation.field.outputs((inner, jnp.abs(outer)), frozen)
-    pull = frame.pull(outputs)
-    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-    eps = jnp.finfo(size.dtype).eps
-    share = jnp.maximum(32 * eps, 0.1 * equation.rtol)
-    error = share * jnp.abs(pull) + 8 * eps * curvature * (size + jnp.abs(frame.targets))
+    weights = (state.neurons.inner, state.neurons.outer)
+    pull = frame.pull(equation.field.outputs(weights, frozen))
+    share = jnp.maximum(32 * jnp.finfo(pull.dtype).eps, 0.1 * equation.rtol)
+    error = share * jnp.abs(pull) + equation.pull_error(weights, frozen)
     drive = project((frozen.active * pull) @ frame.inputs, frozen, frame)
     return jnp.all(jnp.linalg.norm(drive, axis=1) <= frozen.active @ (error * frame.norms))
 
