@@ -57,10 +57,9 @@ def motion_of(
         pulls = shifted(pulls, clock)
     force = force_on(frame, step, modes)
     speed = rates.inner_rate * jnp.abs(outer[0]) * force
-    error = (
-        sum(frame.group_pulls(pull_floor(step))).at[modes.slides].get(mode="fill", fill_value=0.0)
-    )
-    return Motion(inner, drive, pulls[..., 0], pulls[..., 1], speed, force, error, step.horizon)
+    floor = jnp.add(*frame.group_pulls(pull_floor(step)))
+    floor = floor.at[modes.slides].get(mode="fill", fill_value=0.0)
+    return Motion(inner, drive, pulls[..., 0], pulls[..., 1], speed, force, floor, step.horizon)
 
 
 def pull_floor(step: Step) -> Float[Array, " samples"]:
