@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -125,13 +124,12 @@ def _use_cache() -> None:
 def _milestones(problem: Problem, network) -> list[Milestone]:
     """Return when all neurons are in their cones, and when the loss reaches its levels."""
     start = float(problem.loss_value(network))
-    cone = Milestone(observables.cone_margin, 0.0, +1, name="all in their cone")
-    most = Milestone(observables.fraction_in_cone, 0.5, +1, name="half in their cone")
+    cone = Milestone(observables.fraction_in_cone, 1.0, +1, name="all in their cone")
     losses = [
         Milestone(observables.loss, level * start, -1, name=f"loss {level * start:.2g}")
         for level in _LEVELS
     ]
-    return [cone, most, *losses]
+    return [cone, *losses]
 
 
 class _Watcher:
@@ -194,5 +192,5 @@ def _print_report(
     add("balancedness error", f"{error:.1e}")
     add("steps", f"{stats['steps']} ({stats['evaluations']} expansions, {stats['rounds']} rounds)")
     add("wall time", f"{wall:.1f} s, of which compiling {compile_seconds:.1f} s")
-    rich.print(table)
+    Console(width=100).print(table)
     print(f"Wrote {out / 'run.nc'} and {out / 'run.png'}.")

@@ -7,6 +7,8 @@ from jaxtyping import Array, Bool, Float
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 
+_RESOLUTION = 1e-12  # cosines below are on the hyperplane
+
 
 def loss(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     """Return the reduced loss."""
@@ -25,7 +27,7 @@ def living(problem: Problem, network: TwoLayerReLU) -> Bool[Array, " width"]:
     A neuron counts as active on a sample if the cosine to it exceeds 1e-12: one that has
     died rests on the hyperplane it left last, up to rounding.
     """
-    return jnp.any(_cosines(problem, network) > 1e-12, axis=1)
+    return jnp.any(_cosines(problem, network) > _RESOLUTION, axis=1)
 
 
 def class_centers(problem: Problem) -> tuple[Float[Array, " features"], Float[Array, " features"]]:
@@ -59,9 +61,13 @@ def cone_margin(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
 
 
 def fraction_in_cone(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
-    """Return the share of the living neurons that are in their cone (see `cone_margin`)."""
-    wanted = jnp.sign(problem.targets) * jnp.sign(network.outer_weight)[:, None]
-    inside = jnp.min(wanted * _cosines(problem, network), axis=1) > 0
+    """Return the share of the living neurons that are in their cone (see `cone_margin`).
+
+    A neuron on a hyperplane to rounding (a cosine of at most 1e-12), as one that slides
+    there is, counts as inactive.
+    """
+    wanted = jnp.sign(problem.targets) * jnp.sign(network.outer_weight)[:, None] > 0
+    inside = jnp.all((_cosines(problem, network) > _RESOLUTION) == wanted, axis=1)
     alive = living(problem, network)
     counted = (inside & alive).astype(problem.inputs.dtype)
     return jnp.sum(counted) / jnp.maximum(jnp.sum(alive), 1)
