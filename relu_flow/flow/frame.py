@@ -9,9 +9,8 @@ and its scale, without rounding, so that nothing under- or overflows.
 import math
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ..model.loss import AbstractLoss
 from ..model.network import TwoLayerReLU
@@ -194,12 +193,3 @@ class Neurons(eqx.Module):
             self,
             (self.inner * (1 + step)[:, None], self.outer * (1 - step)),
         )
-
-
-def select(mask: Bool[Array, " width"], new: Neurons, old: Neurons) -> Neurons:
-    """Take the neurons of `new` where `mask` says so, and of `old` elsewhere."""
-
-    def choose(a, b):
-        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(choose, new, old)

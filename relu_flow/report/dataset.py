@@ -51,7 +51,10 @@ def to_dataset(problem: Problem, trajectory: Trajectory, **attributes: object) -
     alignment = jax.vmap(lambda n: observables.class_alignment(problem, n))(networks)
     per_neuron = {
         "alignment": (("time", "neuron"), np.asarray(alignment)[reached]),
-        "log_norm": (("time", "neuron"), np.asarray(jax.vmap(_log_norm)(networks))[reached]),
+        "log_norm": (
+            ("time", "neuron"),
+            np.asarray(jax.vmap(lambda n: n.log_norm())(networks))[reached],
+        ),
         "outer_sign": ("neuron", np.sign(np.asarray(networks.outer_weight[0])).astype(int)),
         "direction": (
             ("time", "neuron", "feature"),
@@ -99,10 +102,6 @@ def save(data: xr.Dataset, path: Path) -> None:
     }
     data.to_netcdf(aside, engine="h5netcdf", encoding=compressed)
     aside.replace(path)
-
-
-def _log_norm(network):
-    return network.log_norm()
 
 
 def _storable(value: object) -> object:
