@@ -66,6 +66,16 @@ def test_first_of_many_is_found_whatever_the_order():
         assert abs(float(first.time) - 0.1) < 1e-15
 
 
+@pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-6])
+def test_search_over_many_finds_two_close_crossings(gap):
+    """Assert that a polynomial positive at both ends of the step is searched too."""
+    rows = np.stack([with_roots(0.9), with_roots(0.37, 0.37 + gap), with_roots(2.0)])
+    coefficients = jnp.asarray(rows)
+    first = first_violation(coefficients, to_bernstein(coefficients))
+    assert int(first.index) == 1
+    assert abs(float(first.time) - 0.37) < 1e-15 / gap
+
+
 def test_delay_and_floor_choose_by_their_key():
     """Assert that a delayed early root may come after a later one."""
     coefficients = jnp.asarray(np.stack([with_roots(0.2), with_roots(0.3)]))
