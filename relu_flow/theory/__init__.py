@@ -1,0 +1,1 @@
+"""Theorems as claims that are computed and checked; nothing here solves anything."""

@@ -1,0 +1,247 @@
+"""Claims, and what a run says of them.
+
+A claim has hypotheses, each with a margin, and comparisons of something measured on a run
+with something computed from the data and the initial network alone. Checking it gives a
+verdict: it holds, it is violated, its hypotheses are not met, or the run does not reach
+far enough to tell.
+"""
+
+import enum
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int
+
+from .._types import FloatScalarLike
+from ..model.network import TwoLayerReLU
+from ..model.problem import Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Outcome(enum.Enum):
+    """What a run says of a claim."""
+
+    HOLDS = "holds"
+    VIOLATED = "violated"
+    HYPOTHESES_NOT_MET = "hypotheses not met"
+    NOT_REACHED = "not reached"
+
+
+class Switches(Protocol):
+    """A log of switches, ordered by time (see `relu_flow.SwitchLog`)."""
+
+    @property
+    def time(self) -> Float[Array, " switches"]: ...  # noqa: D102
+    @property
+    def neuron(self) -> Int[Array, " switches"]: ...  # noqa: D102
+    @property
+    def sample(self) -> Int[Array, " switches"]: ...  # noqa: D102
+    @property
+    def kind(self) -> Int[Array, " switches"]: ...  # noqa: D102
+    @property
+    def num(self) -> Int[Array, ""]: ...  # noqa: D102
+
+
+class Flow(Protocol):
+    """What a claim reads of a run; `relu_flow.Trajectory` with dense output is one.
+
+    It is a protocol so that the theory depends on no solver: anything that can say where
+    the network is at a time will do.
+    """
+
+    @property
+    def ts(self) -> Float[Array, " times"]: ...  # noqa: D102
+    @property
+    def switches(self) -> Switches: ...  # noqa: D102
+    @property
+    def initial_sides(self) -> Int[Array, "width samples"]: ...  # noqa: D102
+    def network_at(self, t: FloatScalarLike) -> TwoLayerReLU: ...  # noqa: D102
+
+
+class Evidence(eqx.Module):
+    """A problem, the network a flow started from, and the flow.
+
+    Attributes:
+        problem: The problem.
+        network: The network at time zero.
+        flow: The run, with dense output.
+        end: The time up to which the run goes.
+    """
+
+    problem: Problem
+    network: TwoLayerReLU
+    flow: Flow
+    end: float
+
+    def __init__(self, problem: Problem, network: TwoLayerReLU, flow: Flow):
+        self.problem, self.network, self.flow = problem, network, flow
+        self.end = float(flow.ts[-1])
+
+
+class Hypothesis(eqx.Module):
+    """A condition that a claim asks for.
+
+    Attributes:
+        name: The condition, in words or symbols.
+        margin: Positive if it is met; how far, in the condition's own units.
+    """
+
+    name: str
+    margin: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it is met (a margin that is not a number never is)."""
+        return self.margin > 0
+
+
+class Comparison(eqx.Module):
+    """Something measured beside its bound.
+
+    Attributes:
+        name: What is compared.
+        measured: The measured side; `nan` if the run does not reach far enough to measure
+            it, `inf` where that is what was found.
+        relation: How the measured side relates to the bound.
+        bound: The other side.
+        tolerance: By how much the relation may fail: rounding and the solver's error for an
+            inequality, the accuracy of the formula for an equality.
+        log: Whether both sides are natural logarithms of what is meant.
+    """
+
+    name: str
+    measured: float
+    relation: Literal["<=", ">=", "=="]
+    bound: float
+    tolerance: float = 0.0
+    log: bool = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether the run went far enough to measure it."""
+        return not math.isnan(self.measured)
+
+    @property
+    def slack(self) -> float:
+        """How far the relation is from failing, in the units of both sides.
+
+        For an equality this is the tolerance less the distance. With logarithms, a slack
+        of log 10 says that the bound is off by a factor of ten.
+        """
+        if self.measured == self.bound:
+            return 0.0 if self.relation != "==" else self.tolerance
+        if self.relation == "==":
+            return self.tolerance - abs(self.measured - self.bound)
+        difference = self.bound - self.measured
+        return difference if self.relation == "<=" else -difference
+
+    @property
+    def holds(self) -> bool:
+        """Whether the relation holds, within the tolerance."""
+        return self.slack >= (0.0 if self.relation == "==" else -self.tolerance)
+
+
+class Verdict(eqx.Module):
+    """What a run says of one claim.
+
+    Attributes:
+        claim: The claim.
+        hypotheses: Its hypotheses, with margins.
+        comparisons: Its comparisons. They are made even where hypotheses are not met, as
+            far as they can be: that is how a theorem is explored outside its reach.
+    """
+
+    claim: "Claim"
+    hypotheses: tuple[Hypothesis, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """What follows: hypotheses first, then any violation, then what was not reached."""
+        if not all(hypothesis.met for hypothesis in self.hypotheses):
+            return Outcome.HYPOTHESES_NOT_MET
+        if any(c.reached and not c.holds for c in self.comparisons):
+            return Outcome.VIOLATED
+        if not self.comparisons or not all(c.reached for c in self.comparisons):
+            return Outcome.NOT_REACHED
+        return Outcome.HOLDS
+
+    @property
+    def conclusion_holds(self) -> bool:
+        """Whether everything compared holds, whatever the hypotheses say."""
+        return bool(self.comparisons) and all(c.reached and c.holds for c in self.comparisons)
+
+    @property
+    def tightest(self) -> Comparison:
+        """The comparison with the least slack, of those that were reached."""
+        reached = [c for c in self.comparisons if c.reached]
+        if not reached:
+            raise ValueError(f"The claim {self.claim.name!r} was not reached: nothing compared.")
+        return min(reached, key=lambda c: c.slack)
+
+    @property
+    def slack(self) -> float:
+        """Slack of the tightest comparison; `nan` if nothing was reached."""
+        reached = [c.slack for c in self.comparisons if c.reached]
+        return min(reached) if reached else math.nan
+
+    def __str__(self) -> str:
+        lines = [f"{self.claim.name}: {self.outcome.value} (slack {self.slack:.3g})"]
+        lines += [
+            f"  needs {h.name}: {'met' if h.met else 'not met'} (margin {h.margin:.3g})"
+            for h in self.hypotheses
+        ]
+        lines += [
+            f"  {'log ' if c.log else ''}{c.name}: {c.measured:.6g} {c.relation} {c.bound:.6g}"
+            + ("" if c.reached else " (not reached)")
+            for c in self.comparisons
+        ]
+        return "\n".join(lines)
+
+
+class Claim(eqx.Module):
+    """A statement of a paper that a run can bear out or refute.
+
+    Attributes:
+        name: Short name, such as "Theorem 1(1), time".
+        statement: The statement.
+        source: Where it is stated; "after ..., re-derived" if it is not quoted, with the
+            derivation in the docstring of the function that makes the claim.
+        hypotheses: Computes the conditions from problem and initial network.
+        comparisons: Computes the comparisons from the evidence.
+    """
+
+    name: str
+    statement: str
+    source: str
+    hypotheses: Callable[[Evidence], Iterable[Hypothesis]]
+    comparisons: Callable[[Evidence], Iterable[Comparison]]
+
+    def check(self, evidence: Evidence) -> Verdict:
+        """Return what the evidence says of the claim."""
+        return Verdict(self, tuple(self.hypotheses(evidence)), tuple(self.comparisons(evidence)))
+
+
+def table(verdicts: Iterable[Verdict] | Mapping[str, Verdict]) -> "pd.DataFrame":
+    """Return one row a comparison: claim, what, measured, relation, bound, slack, outcome."""
+    import pandas as pd
+
+    found = verdicts.values() if isinstance(verdicts, Mapping) else verdicts
+    rows = [
+        {
+            "claim": verdict.claim.name,
+            "outcome": verdict.outcome.value,
+            "compared": ("log " if c.log else "") + c.name,
+            "measured": c.measured,
+            "relation": c.relation,
+            "bound": c.bound,
+            "slack": c.slack if c.reached else math.nan,
+        }
+        for verdict in found
+        for c in verdict.comparisons
+    ]
+    return pd.DataFrame(rows)
