@@ -1,13 +1,21 @@
-"""Observables: scalars of a problem and a network, right at any scale of the weights."""
+"""Observables: scalars of a problem and a network, right at any scale of the weights.
+
+Here are the common ones: loss and accuracy, alignment with directions and cones, balance and
+norms. The other files of this folder go by what they are about: `angle`, `rank`, `pattern`,
+`motion`, `bundle`, `margin`, `kernel`.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._types import FloatArrayLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 
-_RESOLUTION = 1e-12  # cosines below are on the hyperplane
+RESOLUTION = 1e-12  # a cosine of at most this size is on the hyperplane
 
 
 def loss(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
@@ -21,13 +29,61 @@ def accuracy(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     return jnp.mean((margins > 0).astype(margins.dtype))
 
 
+def positive_output(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
+    """Return the mean output over the samples with positive target; 0 if there are none."""
+    return _class_mean(problem.predictions(network), problem.targets > 0)
+
+
+def negative_output(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
+    """Return the mean output over the samples with negative target; 0 if there are none."""
+    return _class_mean(problem.predictions(network), problem.targets < 0)
+
+
+def largest_positive_output(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
+    """Return the largest |f(x_i)| over the samples with positive target; 0 if there are none."""
+    return jnp.max(jnp.abs(problem.predictions(network)) * (problem.targets > 0))
+
+
+def largest_negative_output(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
+    """Return the largest |f(x_i)| over the samples with negative target; 0 if there are none."""
+    return jnp.max(jnp.abs(problem.predictions(network)) * (problem.targets < 0))
+
+
 def living(problem: Problem, network: TwoLayerReLU) -> Bool[Array, " width"]:
     """Return which neurons are active on some sample; the others rest for ever.
 
     A neuron counts as active on a sample if the cosine to it exceeds 1e-12: one that has
     died rests on the hyperplane it left last, up to rounding.
     """
-    return jnp.any(_cosines(problem, network) > _RESOLUTION, axis=1)
+    return jnp.any(cosines(problem, network) > RESOLUTION, axis=1)
+
+
+def alignment(
+    direction: FloatArrayLike,
+) -> Callable[[Problem, TwoLayerReLU], Float[Array, " width"]]:
+    """Return the observable of each neuron's cosine to a direction.
+
+    Args:
+        direction: A vector, not zero; its length does not matter.
+
+    Raises:
+        ValueError: If `direction` has not exactly one axis, or is concrete and zero.
+    """
+    direction = jnp.asarray(direction, float)
+    if direction.ndim != 1:
+        raise ValueError(
+            f"Argument `direction` must have one axis, but its shape is {direction.shape}."
+        )
+    if not is_traced(direction) and not float(jnp.max(jnp.abs(direction))) > 0:
+        raise ValueError("Argument `direction` must not be zero, but it is.")
+    unit = direction / jnp.max(jnp.abs(direction))
+    unit = unit / jnp.linalg.norm(unit)
+
+    def alignment_with_direction(problem, network):
+        del problem
+        return network.directions() @ unit
+
+    return alignment_with_direction
 
 
 def class_centers(problem: Problem) -> tuple[Float[Array, " features"], Float[Array, " features"]]:
@@ -56,7 +112,7 @@ def cone_margin(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
         Initialization" (2024), the sets $S_+$, $S_-$, $S_{dead}$.
     """
     wanted = jnp.sign(problem.targets) * jnp.sign(network.outer_weight)[:, None]
-    margins = jnp.min(wanted * _cosines(problem, network), axis=1)
+    margins = jnp.min(wanted * cosines(problem, network), axis=1)
     return jnp.min(jnp.where(living(problem, network), margins, jnp.inf))
 
 
@@ -67,7 +123,7 @@ def fraction_in_cone(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""
     there is, counts as inactive.
     """
     wanted = jnp.sign(problem.targets) * jnp.sign(network.outer_weight)[:, None] > 0
-    inside = jnp.all((_cosines(problem, network) > _RESOLUTION) == wanted, axis=1)
+    inside = jnp.all((cosines(problem, network) > RESOLUTION) == wanted, axis=1)
     alive = living(problem, network)
     counted = (inside & alive).astype(problem.inputs.dtype)
     return jnp.sum(counted) / jnp.maximum(jnp.sum(alive), 1)
@@ -76,7 +132,7 @@ def fraction_in_cone(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""
 def stable_rank(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     r"""Return $\|W\|_F^2/\|W\|_2^2$ of the inner weights, taken relative to the largest."""
     del problem
-    singular = jnp.linalg.svd(_relative_inner(network), compute_uv=False)
+    singular = jnp.linalg.svd(relative_inner(network), compute_uv=False)
     return jnp.sum(singular**2) / jnp.max(singular) ** 2
 
 
@@ -89,6 +145,14 @@ def balancedness_error(problem: Problem, network: TwoLayerReLU) -> Float[Array, 
     return jnp.max(jnp.abs(outer - inner) / jnp.where(outer + inner > 0, outer + inner, 1.0))
 
 
+def squared_parameter_norm(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
+    r"""Return $\|\theta\|^2$, of all weights of both layers; zero where it underflows.
+
+    Twice `log_parameter_norm` is its logarithm, right at any scale.
+    """
+    return jnp.exp(2 * log_parameter_norm(problem, network))
+
+
 def log_parameter_norm(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     """Return the natural logarithm of the Euclidean norm of all weights."""
     del problem
@@ -98,10 +162,16 @@ def log_parameter_norm(problem: Problem, network: TwoLayerReLU) -> Float[Array, 
     return 0.5 * jax.nn.logsumexp(2 * jnp.concatenate([inner, outer]))
 
 
-def _cosines(problem: Problem, network: TwoLayerReLU) -> Float[Array, "width samples"]:
+def cosines(problem: Problem, network: TwoLayerReLU) -> Float[Array, "width samples"]:
+    """Return the cosine of each neuron to each input; zero for a neuron of zero weights."""
     norms = jnp.linalg.norm(problem.inputs, axis=1)
     return (network.directions() @ problem.inputs.T) / norms
 
 
-def _relative_inner(network: TwoLayerReLU) -> Float[Array, "width features"]:
+def relative_inner(network: TwoLayerReLU) -> Float[Array, "width features"]:
+    """Return the inner weights in units of the largest of the neurons' scales."""
     return network.inner_weight * jnp.exp(network.log_scale - jnp.max(network.log_scale))[:, None]
+
+
+def _class_mean(values: Float[Array, " samples"], chosen: Bool[Array, " samples"]):
+    return jnp.sum(jnp.where(chosen, values, 0.0)) / jnp.maximum(jnp.sum(chosen), 1)
