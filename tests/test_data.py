@@ -1,0 +1,684 @@
+"""Families of problems: what was asked for is attained, and broken data are found out."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import relu_flow as rf
+from relu_flow.data.clusters import clusters_check, two_clusters
+from relu_flow.data.norm_rank import (
+    dual_basis_check,
+    norm_agrees_with_rank,
+    norm_disagrees_with_rank,
+)
+from relu_flow.data.orthogonal import orthogonal, orthogonality_check
+from relu_flow.data.separable import orthogonally_separable, separability_check
+from relu_flow.data.teacher import single_neuron, teacher_check
+from relu_flow.data.teachers import several_neurons, teachers_check
+from relu_flow.data.trapped import three_points, three_points_check, three_points_experiment
+
+KEY = jax.random.key(5)
+SQUARE = rf.SquareLoss()
+
+
+def cosine(a, b):
+    """Return the cosine of two vectors, one product after another."""
+    dot = math.fsum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(math.fsum(x * x for x in a) * math.fsum(x * x for x in b))
+
+
+def signed(problem):
+    """Return all y_i x_i."""
+    return np.asarray(problem.targets)[:, None] * np.asarray(problem.inputs)
+
+
+def worst_pair(vectors):
+    """Return the least cosine of two different vectors."""
+    n = len(vectors)
+    return min(cosine(vectors[i], vectors[k]) for i in range(n) for k in range(i))
+
+
+def changed(problem, row=None, inputs=None, label=None, **options):
+    """Return the problem with one input or target replaced, or another option."""
+    x, y = np.array(problem.inputs), np.array(problem.targets)
+    if inputs is not None:
+        x[row] = inputs
+    if label is not None:
+        y[row] = label
+    kept = {"loss": problem.loss, "reduction": problem.reduction, "train": problem.train}
+    return rf.Problem(x, y, **{**kept, **options})
+
+
+# ---------------------------------------------------------------- orthogonally separable
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("mu", [1e-6, 0.3, 0.9, 1 - 1e-9, -0.2])
+def test_separability_is_attained(mu, seed):
+    """Assert that the worst pair has the cosine asked for, and all norms are in range."""
+    problem, certificate = orthogonally_separable(jax.random.key(seed), 9, 4, mu, norms=(0.5, 2.0))
+    np.testing.assert_allclose(worst_pair(signed(problem)), mu, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(certificate.mu, mu, rtol=0, atol=1e-15)
+    norms = np.linalg.norm(problem.inputs, axis=1)
+    np.testing.assert_allclose([norms.min(), norms.max()], [0.5, 2.0], rtol=1e-14)
+    np.testing.assert_allclose([certificate.x_min, certificate.x_max], [0.5, 2.0], rtol=1e-14)
+    assert len(np.unique(norms)) == 9
+    assert bool(certificate.holds) == (mu > 0)
+    assert certificate.unmet == (() if mu > 0 else ("separability",))
+    assert problem.reduction == "sum"
+
+
+@pytest.mark.parametrize(
+    ("samples", "features", "mu"),
+    [(2, 2, 0.5), (5, 2, 0.01), (3, 3, 1.0), (4, 1, 1.0), (1, 3, 1.0), (1, 1, 1.0)],
+)
+def test_separability_at_the_edges(samples, features, mu):
+    """Assert the same where there is hardly room."""
+    problem, certificate = orthogonally_separable(KEY, samples, features, mu)
+    vectors = signed(problem)
+    worst = worst_pair(vectors) if samples > 1 else cosine(vectors[0], vectors[0])
+    np.testing.assert_allclose([worst, certificate.mu], mu, rtol=0, atol=1e-15)
+    assert certificate.holds
+
+
+@pytest.mark.parametrize("positives", [0, 2, 8, 9])
+def test_separable_classes_have_the_sizes_asked_for(positives):
+    """Assert class sizes and sums, also where a class is empty."""
+    problem, certificate = orthogonally_separable(KEY, 9, 4, 0.4, positives=positives)
+    inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
+    assert [int(certificate.n_plus), int(certificate.n_minus)] == [positives, 9 - positives]
+    assert sum(y == 1 for y in targets) == positives
+    total = {sign: np.zeros(4) for sign in (1, -1)}
+    for x, y in zip(inputs, targets, strict=True):
+        total[int(y)] = total[int(y)] + x
+    np.testing.assert_allclose(certificate.x_plus, total[1], atol=1e-14)
+    np.testing.assert_allclose(certificate.x_minus, total[-1], atol=1e-14)
+    squares = [cosine(total[s], x) ** 2 for s in (1, -1) if total[s].any() for x in inputs]
+    np.testing.assert_allclose(certificate.zeta_1, min(squares), rtol=1e-13)
+    assert 0.4**2 <= float(certificate.zeta_1) < 1
+    assert certificate.holds
+
+
+@pytest.mark.parametrize(("seed", "mu"), [(0, 0.2), (3, 0.8), (4, 0.5)])
+def test_zeta_and_xi_are_the_best_constants(seed, mu):
+    """Assert both against their definitions, over all directions of the plane."""
+    problem, certificate = orthogonally_separable(jax.random.key(seed), 5, 2, mu)
+    inputs, positive = np.asarray(problem.inputs), np.asarray(problem.targets) > 0
+    turn = np.linspace(0, 2 * np.pi, 40_001)[:-1]
+    directions = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    active = directions @ inputs.T > 0
+    in_plus = np.all(active == positive, axis=1)
+    in_minus = np.all(active == ~positive, axis=1)
+
+    def nearest_outside(center, inside):
+        center = center / np.linalg.norm(center)
+        return np.max(directions[~inside] @ center)
+
+    plus, minus = inputs[positive].sum(axis=0), inputs[~positive].sum(axis=0)
+    reach = max(nearest_outside(plus, in_plus), nearest_outside(minus, in_minus))
+    np.testing.assert_allclose(1 - certificate.zeta_1, reach**2, atol=1e-3)
+    # In the plane the cone of the y_i x_i is between the two outermost of them.
+    vectors = signed(problem)
+    along = vectors.sum(axis=0)
+    side = lambda v: np.arctan2(v @ np.array([-along[1], along[0]]), v @ along)
+    between = (side(directions) >= side(vectors).min()) & (side(directions) <= side(vectors).max())
+    cone = directions[between]
+    outside = directions[~in_plus & ~in_minus][::20]
+    np.testing.assert_allclose(1 - certificate.xi, np.max(np.abs(cone @ outside.T)) ** 2, atol=5e-3)
+
+
+def test_separable_data_are_paired_and_nested():
+    """Assert what is shared by other separabilities, norms and numbers of samples."""
+    base, _ = orthogonally_separable(KEY, 9, 4, 0.3)
+    longer, _ = orthogonally_separable(KEY, 9, 4, 0.3, norms=(2.0, 2.0))
+    np.testing.assert_allclose(longer.inputs, 2 * base.inputs, rtol=1e-14)
+    smaller, _ = orthogonally_separable(KEY, 5, 4, 0.3)
+    np.testing.assert_allclose(smaller.inputs, base.inputs[:5], rtol=1e-13, atol=1e-15)
+    np.testing.assert_array_equal(smaller.targets, base.targets[:5])
+    wider, _ = orthogonally_separable(KEY, 9, 4, -0.6)
+    # The rim's two points show the axis; azimuths are what is left without it.
+    axis = np.sum(signed(base)[:2], axis=0)
+    np.testing.assert_allclose(cosine(axis, np.sum(signed(wider)[:2], axis=0)), 1, rtol=1e-14)
+    axis /= np.linalg.norm(axis)
+    aside = [v - np.outer(v @ axis, axis) for v in (signed(base), signed(wider))]
+    for i in range(9):
+        np.testing.assert_allclose(cosine(aside[0][i], aside[1][i]), 1, rtol=1e-13)
+        polar = [math.acos(cosine(v[i], axis)) for v in (signed(base), signed(wider))]
+        ratio = math.acos(0.3) / math.acos(-0.6)
+        np.testing.assert_allclose(polar[0] / polar[1], ratio, rtol=1e-10)
+
+
+def test_broken_separable_data_are_found_out():
+    """Assert a negative margin after one flipped label, one turned point, other settings."""
+    problem, certificate = orthogonally_separable(KEY, 9, 4, 0.3)
+    assert certificate.holds
+    flipped = changed(problem, 4, label=-problem.targets[4])
+    assert separability_check(flipped).margins["separability"] < -0.3 + 1e-12
+    turned = changed(problem, 4, inputs=-np.asarray(problem.inputs[4]))
+    broken = separability_check(turned)
+    np.testing.assert_allclose(broken.mu, worst_pair(signed(turned)), rtol=1e-13)
+    assert not broken.holds
+    assert broken.zeta_1 < 0
+    assert broken.xi == 0
+    regression = changed(problem, 4, label=2.0 * problem.targets[4], loss=SQUARE)
+    assert separability_check(regression).unmet == ("classification loss", "labels")
+    assert separability_check(changed(problem, train="inner")).unmet == ("both layers",)
+    assert separability_check(changed(problem, loss=rf.LogisticLoss())).holds
+
+
+# ---------------------------------------------------------------------------- orthogonal
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("loss", [rf.LogisticLoss(), SQUARE])
+def test_orthogonal_inputs_are_orthogonal(rotate, loss):
+    """Assert inner products, norms, labels and the pulls of both classes."""
+    problem, certificate = orthogonal(KEY, 5, 7, norms=(0.5, 3.0), rotate=rotate, loss=loss)
+    inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
+    largest = max(abs(cosine(inputs[i], inputs[k])) for i in range(5) for k in range(i))
+    assert largest == 0.0 if not rotate else largest < 1e-15
+    assert np.count_nonzero(inputs) == (35 if rotate else 5)
+    np.testing.assert_allclose(certificate.max_cosine, largest, atol=1e-15)
+    norms = np.linalg.norm(inputs, axis=1)
+    np.testing.assert_allclose([norms.min(), norms.max()], [0.5, 3.0], rtol=1e-14)
+    np.testing.assert_array_equal(np.sign(targets), [1, -1, 1, -1, 1])
+    sizes = [1, 2] if loss is SQUARE else [1, 1]
+    np.testing.assert_allclose([np.abs(targets).min(), np.abs(targets).max()], sizes, rtol=1e-15)
+    for pull, sign in ((certificate.plus, 1), (certificate.minus, -1)):
+        squares = [(y * n) ** 2 for y, n in zip(targets, norms, strict=True) if y * sign > 0]
+        np.testing.assert_allclose(pull, math.sqrt(sum(squares)), rtol=1e-13)
+    assert certificate.holds
+
+
+def test_orthogonal_data_at_the_edges():
+    """Assert one sample, given targets, an empty class, and nesting."""
+    assert orthogonal(KEY, 1, 1)[1].holds
+    problem, certificate = orthogonal(KEY, 5, 7, targets=[3.0, -1.0, 2.0, 0.5, -4.0], loss=SQUARE)
+    np.testing.assert_array_equal(problem.targets, [3.0, -1.0, 2.0, 0.5, -4.0])
+    np.testing.assert_allclose(certificate.margins["non-zero targets"], 0.5)
+    problem, certificate = orthogonal(KEY, 5, 7, positives=0)
+    np.testing.assert_array_equal(problem.targets, -np.ones(5))
+    assert certificate.plus == 0
+    wide, _ = orthogonal(KEY, 5, 7, norms=(0.5, 3.0), rotate=True)
+    few, _ = orthogonal(KEY, 3, 7, norms=(0.5, 3.0), rotate=True)
+    np.testing.assert_allclose(few.inputs, wide.inputs[:3], rtol=1e-12, atol=1e-15)
+
+
+def test_broken_orthogonal_data_are_found_out():
+    """Assert a negative margin for a point turned by 1e-9 and for a zero target."""
+    problem, _ = orthogonal(KEY, 5, 7, loss=SQUARE)
+    turned = np.asarray(problem.inputs[0]) + 1e-9 * np.asarray(problem.inputs[1])
+    broken = orthogonality_check(changed(problem, 0, inputs=turned))
+    np.testing.assert_allclose(broken.margins["orthogonal inputs"], -1e-9, rtol=1e-4)
+    assert orthogonality_check(changed(problem, 2, label=0.0)).unmet == ("non-zero targets",)
+
+
+# ------------------------------------------------------------------------------- teacher
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("max_angle", [1e-3, 0.5, math.pi / 4 - 1e-6, 1.5])
+def test_capped_inputs_reach_the_angle_asked_for(max_angle, seed):
+    """Assert angles, norms and targets, and that the theory's angle decides."""
+    problem, certificate = single_neuron(
+        jax.random.key(seed), 4, max_angle=max_angle, norms=(0.7, 1.4)
+    )
+    inputs, teacher = np.asarray(problem.inputs), np.asarray(certificate.teacher)
+    np.testing.assert_allclose(np.linalg.norm(teacher), 1, rtol=1e-15)
+    norms = np.linalg.norm(inputs, axis=1)
+    aside = inputs - np.outer(inputs @ teacher, teacher)
+    angles = np.arctan2(np.linalg.norm(aside, axis=1), inputs @ teacher)
+    np.testing.assert_allclose(angles.max(), max_angle, rtol=1e-12)
+    assert np.argmax(angles) == 0
+    np.testing.assert_allclose(certificate.angles, angles, rtol=1e-12)
+    np.testing.assert_allclose(certificate.norms, norms, rtol=1e-14)
+    np.testing.assert_allclose([norms.min(), norms.max()], [0.7, 1.4], rtol=1e-14)
+    np.testing.assert_allclose(
+        problem.targets, [max(sum(x * teacher), 0) for x in inputs], rtol=1e-14
+    )
+    np.testing.assert_allclose(
+        certificate.margins["angles below pi/4"], math.pi / 4 - max_angle, atol=1e-14
+    )
+    assert bool(certificate.holds) == (max_angle < math.pi / 4)
+    assert isinstance(problem.loss, rf.SquareLoss)
+    assert problem.reduction == "mean"
+
+
+@pytest.mark.parametrize("variant", ["capped", "centred", "uncentred"])
+def test_spectrum_and_constants_of_the_teacher(variant):
+    """Assert eigen-pairs, coefficients, gamma, delta and Delta against numpy's own."""
+    problem, c = single_neuron(KEY, 4, 9, variant=variant)
+    inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
+    teacher = np.asarray(c.teacher)
+    assert np.all(inputs @ teacher > 0)
+    second_moment = sum(np.outer(x, x) for x in inputs) / 9
+    eigenvalues = np.linalg.eigvalsh(second_moment)[::-1]
+    np.testing.assert_allclose(c.eigenvalues, eigenvalues, rtol=1e-11)
+    for eta, u in zip(eigenvalues, np.asarray(c.eigenvectors), strict=True):
+        np.testing.assert_allclose(second_moment @ u, eta * u, atol=1e-13)
+    np.testing.assert_allclose(c.eigenvectors @ c.eigenvectors.T, np.eye(4), atol=1e-14)
+    assert np.all(np.asarray(c.coefficients) > 0)
+    np.testing.assert_allclose(c.coefficients @ c.eigenvectors, teacher, atol=1e-14)
+    gamma = sum(y * x for x, y in zip(inputs, targets, strict=True)) / 9
+    np.testing.assert_allclose(c.gamma, gamma, rtol=1e-13)
+    np.testing.assert_allclose(c.gamma, second_moment @ teacher, rtol=1e-12)
+    norms = np.linalg.norm(inputs, axis=1)
+    np.testing.assert_allclose(c.min_cosine, worst_pair(inputs), rtol=1e-13)
+    roots = np.sqrt(eigenvalues)
+    gap = min(3 * (roots[k] - roots[k + 1]) for k in range(3))
+    share = 2 * min(np.asarray(c.coefficients))
+    delta = min(norms.min(), worst_pair(inputs), gap, roots[-1], share)
+    np.testing.assert_allclose(c.delta, delta, rtol=1e-9)
+    np.testing.assert_allclose(c.big_delta, max(norms.max(), 1.0), rtol=1e-14)
+    closest = min(
+        np.linalg.norm(inputs[i] / norms[i] - inputs[k] / norms[k])
+        for i in range(9)
+        for k in range(i)
+    )
+    np.testing.assert_allclose(c.margins["distinct directions"], closest, rtol=1e-11)
+    np.testing.assert_allclose(c.margins["distinct eigenvalues"], gap / roots[0], rtol=1e-9)
+    np.testing.assert_allclose(c.margins["spanning inputs"], roots[-1] / roots[0], rtol=1e-9)
+    np.testing.assert_allclose(c.margins["teacher in no eigenspace"], share, rtol=1e-9)
+
+
+@pytest.mark.parametrize("variant", ["centred", "uncentred"])
+def test_published_inputs_have_the_law_of_redrawing(variant):
+    """Assert moments against draws that are rejected until they are met, over many keys."""
+    draw = eqx.filter_jit(eqx.filter_vmap(lambda key: single_neuron(key, 4, variant=variant)))
+    problems, certificates = draw(jax.random.split(KEY, 1500))
+    along = np.einsum("kif,kf->ki", problems.inputs, certificates.teacher).ravel()
+    lengths = np.sum(np.asarray(problems.inputs) ** 2, axis=2).ravel()
+    random = np.random.default_rng(1)
+    rho = 1.0 if variant == "centred" else math.sqrt(2) - 1
+    wanted_along, wanted_lengths = [], []
+    for _ in range(1500):
+        center = random.normal(size=4)
+        center /= np.linalg.norm(center)
+        teacher = center
+        if variant == "uncentred":
+            teacher = center + math.sqrt(rho / 4) * random.normal(size=4)
+            teacher /= np.linalg.norm(teacher)
+        kept = 0
+        while kept < 4:
+            x = center + math.sqrt(rho / 4) * random.normal(size=4)
+            if x @ teacher > 0:
+                kept += 1
+                wanted_along.append(x @ teacher)
+                wanted_lengths.append(x @ x)
+    for found, wanted in ((along, wanted_along), (lengths, wanted_lengths)):
+        error = np.std(wanted) * math.sqrt(2 / 6000)
+        assert abs(np.mean(found) - np.mean(wanted)) < 4 * error
+        deciles = np.linspace(0.1, 0.9, 9)
+        np.testing.assert_allclose(
+            [np.mean(found < level) for level in np.quantile(wanted, deciles)], deciles, atol=0.04
+        )
+    assert np.all(along > 0)
+
+
+def test_teacher_data_are_paired_and_nested():
+    """Assert what is shared by other angles, norms and numbers of samples."""
+    wide, c = single_neuron(KEY, 4, 9, max_angle=1.2)
+    narrow, d = single_neuron(KEY, 4, 9, max_angle=0.3, norms=(2.0, 2.0))
+    np.testing.assert_array_equal(c.teacher, d.teacher)
+    np.testing.assert_allclose(c.angles, 4 * d.angles, rtol=1e-12)
+    aside = [
+        np.asarray(p.inputs) - np.outer(p.inputs @ c.teacher, c.teacher) for p in (wide, narrow)
+    ]
+    for i in range(9):
+        np.testing.assert_allclose(cosine(aside[0][i], aside[1][i]), 1, rtol=1e-12)
+    for variant in ("capped", "centred", "uncentred"):
+        large, _ = single_neuron(KEY, 4, 9, variant=variant)
+        small, _ = single_neuron(KEY, 4, variant=variant)
+        np.testing.assert_allclose(small.inputs, large.inputs[:4], rtol=1e-12, atol=1e-14)
+
+
+def test_broken_teacher_data_are_found_out():
+    """Assert which margin is negative after each kind of damage."""
+    problem, certificate = single_neuron(KEY, 4, max_angle=0.6)
+    teacher = np.asarray(certificate.teacher)
+    assert certificate.holds
+    off = changed(problem, 1, label=float(problem.targets[1]) + 1e-6)
+    assert teacher_check(off, teacher).unmet == ("teacher's targets",)
+    assert set(teacher_check(problem, 1.01 * teacher).unmet) == {
+        "teacher's targets",
+        "unit teacher",
+    }
+    assert teacher_check(changed(problem, train="inner"), teacher).unmet == ("both layers",)
+    absolute = changed(problem, loss=Absolute())
+    assert teacher_check(absolute, teacher).unmet == ("square loss",)
+    # A point turned to the other side, its target with it.
+    far = np.asarray(problem.inputs[1]) - 1.9 * (problem.inputs[1] @ teacher) * teacher
+    turned = changed(problem, 1, inputs=far, label=max(float(far @ teacher), 0.0))
+    broken = teacher_check(turned, teacher)
+    np.testing.assert_allclose(
+        broken.margins["angles below pi/4"],
+        math.pi / 4 - math.acos(cosine(far, teacher)),
+        rtol=1e-9,
+    )
+    assert broken.unmet == ("angles below pi/4",)
+    twice = 2 * np.asarray(problem.inputs[0])
+    repeated = changed(problem, 1, inputs=twice, label=2 * float(problem.targets[0]))
+    assert set(teacher_check(repeated, teacher).unmet) >= {"distinct directions", "spanning inputs"}
+
+
+def test_too_few_inputs_do_not_span():
+    """Assert zero eigenvalues beyond the samples, and that the certificate says so."""
+    _, certificate = single_neuron(KEY, 4, 2)
+    np.testing.assert_array_equal(certificate.eigenvalues[2:], 0.0)
+    assert set(certificate.unmet) >= {"spanning inputs", "distinct eigenvalues"}
+
+
+def test_equal_eigenvalues_are_found_out():
+    """Assert that a teacher along an eigenvector of a degenerate spectrum is refused."""
+    problem, certificate = norm_agrees_with_rank(3)
+    found = teacher_check(problem, certificate.teacher)
+    assert {"distinct eigenvalues", "teacher in no eigenspace"} <= set(found.unmet)
+
+
+class Absolute(rf.AbstractLoss):
+    """Another loss for real targets; only its type matters here."""
+
+    binary = False
+
+    def value(self, prediction, target):
+        return jnp.abs(prediction - target)
+
+    def pull(self, prediction, target):
+        return jnp.sign(target - prediction)
+
+    def curvature(self, prediction, target):
+        return jnp.zeros_like(prediction - target)
+
+    def pull_term(self, m, prediction, pull, memory, target):
+        return jnp.zeros_like(target), memory
+
+    def first_memory(self, pull, target):
+        return jnp.zeros_like(pull)
+
+
+# ------------------------------------------------------------------------ several teachers
+
+
+def test_two_opposite_teachers():
+    """Assert opposite directions, norms 1 and 3, and inputs about one of them each."""
+    problem, certificate = several_neurons(KEY, 16)
+    assert problem.inputs.shape == (32, 16)
+    first, second = np.asarray(certificate.teachers)
+    np.testing.assert_allclose(second, -3 * first, rtol=1e-13)
+    np.testing.assert_allclose(np.linalg.norm(first), 1, rtol=1e-14)
+    for i, (x, y) in enumerate(zip(problem.inputs, problem.targets, strict=True)):
+        own = (first, second)[i % 2]
+        np.testing.assert_allclose(y, sum(np.asarray(x) * own), rtol=1e-12)
+        assert cosine(x, own) > math.cos(math.pi / 4) - 1e-12
+        assert certificate.owner[i] == i % 2
+    np.testing.assert_allclose(certificate.angles[0], math.pi / 4, rtol=1e-13)
+    np.testing.assert_allclose(
+        certificate.margins["one teacher an input"], math.sqrt(0.5), rtol=1e-12
+    )
+    assert certificate.holds
+
+
+def test_three_teachers_with_signs():
+    """Assert 120 degrees, the signed sum, the widest caps, and damage."""
+    widest = math.asin(1 / 2)
+    problem, certificate = several_neurons(
+        KEY, 2, 30, teacher_norms=(1, 2, 3), outer=(1, -1, 2), max_angle=widest - 1e-9
+    )
+    teachers = np.asarray(certificate.teachers)
+    for i in range(3):
+        np.testing.assert_allclose(cosine(teachers[i], teachers[i - 1]), -0.5, rtol=1e-14)
+    np.testing.assert_allclose(np.linalg.norm(teachers, axis=1), [1, 2, 3], rtol=1e-14)
+    for i, (x, y) in enumerate(zip(problem.inputs, problem.targets, strict=True)):
+        wanted = sum(a * max(v @ x, 0) for a, v in zip((1, -1, 2), teachers, strict=True))
+        np.testing.assert_allclose(y, wanted, rtol=1e-13)
+        assert sum(v @ x > 0 for v in teachers) == 1
+        assert teachers[i % 3] @ x > 0
+    assert certificate.holds
+    assert teachers_check(problem, teachers).unmet == ("teachers' targets",)
+    between = changed(problem, 0, inputs=teachers[0] + teachers[1])
+    assert "one teacher an input" in teachers_check(between, teachers, (1, -1, 2)).unmet
+
+
+# --------------------------------------------------------------------------- two clusters
+
+
+def test_two_clusters_by_hand():
+    """Assert p = 4 at the angle 0.3 in the plane, from its definition."""
+    problem, certificate = two_clusters(4, 1, 0.3)
+    x_plus, x_minus = [math.cos(0.15), math.sin(0.15)], [math.cos(0.15), -math.sin(0.15)]
+    np.testing.assert_allclose(problem.inputs, [x_plus] * 4 + [x_minus], rtol=1e-15)
+    np.testing.assert_array_equal(problem.targets, [1, 1, 1, 1, -1])
+    assert (problem.reduction, problem.train) == ("mean", "inner")
+    np.testing.assert_allclose([certificate.p, certificate.angle], [4, 0.3], rtol=1e-14)
+    np.testing.assert_allclose(
+        certificate.margins["heavy class"], 4 * math.cos(0.3) - 1, rtol=1e-14
+    )
+    assert certificate.holds
+
+
+@pytest.mark.parametrize("angle", [1e-7, 0.3, 3.0])
+def test_turned_clusters_keep_the_angle(angle):
+    """Assert exact copies of unit norm in any plane, and an angle right to its last digits."""
+    problem, certificate = two_clusters(3, 2, angle, features=5, key=KEY)
+    inputs = np.asarray(problem.inputs)
+    assert len(np.unique(inputs, axis=0)) == 2
+    np.testing.assert_allclose(np.linalg.norm(inputs, axis=1), 1, rtol=1e-14)
+    chord = np.linalg.norm(inputs[0] - inputs[-1])
+    np.testing.assert_allclose(
+        2 * math.asin(chord / 2), angle, rtol=2e-9 if angle < 1e-3 else 1e-14
+    )
+    np.testing.assert_allclose(certificate.angle, angle, rtol=2e-9 if angle < 1e-3 else 1e-14)
+    assert bool(certificate.holds) == (angle < 2)
+    other, _ = two_clusters(3, 2, 0.3, features=5, key=KEY)
+    axis = np.asarray(other.inputs[0] + other.inputs[-1])
+    np.testing.assert_allclose(cosine(axis, inputs[0] + inputs[-1]), 1, rtol=1e-12)
+
+
+def test_broken_clusters_are_found_out():
+    """Assert which margin is negative after each kind of damage."""
+    jittered, certificate = two_clusters(3, 2, 0.3, features=5, key=KEY, jitter=0.05)
+    copies, _ = two_clusters(3, 2, 0.3, features=5, key=KEY)
+    for moved, centre in zip(jittered.inputs, copies.inputs, strict=True):
+        assert 0 < math.acos(cosine(moved, centre)) < 0.05
+    assert certificate.unmet == ("copies",)
+    assert 0 < float(certificate.spread) < 0.1
+    assert two_clusters(1, 1, 0.3)[1].unmet == ("heavy class",)
+    problem, _ = two_clusters(4, 1, 0.3)
+    assert "copies" in clusters_check(changed(problem, 0, label=-1.0)).unmet
+    assert set(clusters_check(changed(problem, 4, label=1.0)).unmet) >= {"labels", "copies"}
+    longer = clusters_check(changed(problem, 0, inputs=1.1 * np.asarray(problem.inputs[0])))
+    assert longer.unmet == ("unit norms",)
+    np.testing.assert_allclose(longer.margins["unit norms"], -0.1, rtol=1e-12)
+    other = clusters_check(changed(problem, loss=rf.LogisticLoss(), reduction="sum", train="both"))
+    assert other.unmet == ("exponential loss", "mean of losses", "outer layer fixed")
+
+
+# -------------------------------------------------------------------------- norm and rank
+
+
+@pytest.mark.parametrize(("features", "xi"), [(3, 0.64359), (3, 0.1), (4, None), (2, None)])
+def test_norm_agrees_with_rank(features, xi):
+    """Assert the dual basis in closed form, and that its angles are obtuse."""
+    problem, certificate = norm_agrees_with_rank(features, xi)
+    if xi is None:
+        xi = min(math.sqrt(2 * (math.sqrt(2) - 1) / (features - 1)), 1) / 2
+    share = (1 - xi) / features
+    inputs = np.full((features, features), share)
+    np.fill_diagonal(inputs, 1 - (features - 1) / features * (1 - xi))
+    np.testing.assert_allclose(problem.inputs, inputs, rtol=1e-14)
+    chi = (np.eye(features) - share) / xi
+    np.testing.assert_allclose(certificate.chi, chi, rtol=1e-11)
+    np.testing.assert_allclose(certificate.max_cosine, cosine(chi[0], chi[1]), rtol=1e-11)
+    teacher = np.ones(features) / math.sqrt(features)
+    np.testing.assert_allclose(
+        certificate.angles, math.acos(cosine(inputs[0], teacher)), rtol=1e-12
+    )
+    np.testing.assert_allclose(problem.targets, inputs @ teacher, rtol=1e-14)
+    assert certificate.holds
+    assert certificate.pair_bound < 0
+    assert not dual_basis_check(problem, teacher, "disagree").holds
+
+
+@pytest.mark.parametrize(("features", "b"), [(3, 11.0), (5, 20.0)])
+def test_norm_disagrees_with_rank(features, b):
+    """Assert the dual basis, the published angles, and the bound of M in closed form."""
+    problem, certificate = norm_disagrees_with_rank(features, b)
+    chi = np.zeros((2, features))
+    chi[:, 1], chi[:, 2] = np.array([-1, 1]) / (2 * math.sqrt(b)), 0.5
+    np.testing.assert_allclose(certificate.chi[1:3], chi, atol=1e-14)
+    bound = (b - 1) / (b + 1) - math.sqrt(1 - 9 / 25 * b / (b + 1))
+    np.testing.assert_allclose(certificate.pair_bound, bound, rtol=1e-11)
+    assert certificate.holds
+    assert dual_basis_check(problem, certificate.teacher, "agree").unmet == ("obtuse duals",)
+    if features == 3:
+        np.testing.assert_allclose(bound, 0.014798, atol=5e-7)
+        degrees = np.degrees(np.asarray(certificate.angles))
+        np.testing.assert_allclose(degrees, [36.87, 35.40, 35.40], atol=5e-3)
+
+
+def test_broken_norm_and_rank_data_are_found_out():
+    """Assert negative margins for parallel inputs and wrong targets."""
+    problem, certificate = norm_agrees_with_rank(3)
+    wrong = dual_basis_check(changed(problem, 0, label=0.1), certificate.teacher, "agree")
+    assert wrong.unmet == ("teacher's targets",)
+    twice = changed(problem, 0, inputs=problem.inputs[1], label=problem.targets[1])
+    assert "independent inputs" in dual_basis_check(twice, certificate.teacher, "agree").unmet
+
+
+# ------------------------------------------------------------------------------- trapped
+
+
+def test_the_published_three_points():
+    """Assert the numbers by hand: like the theorem's data, but outside its ranges."""
+    problem, certificate = three_points_experiment()
+    np.testing.assert_array_equal(problem.inputs, [[-0.75, 1], [-0.5, 1], [0.125, 1]])
+    np.testing.assert_array_equal(problem.targets, [1.1, 0.1, 0.8])
+    assert certificate.eta == 0.875
+    assert certificate.unmet == ("eta below 1/6", "y_3")
+    np.testing.assert_allclose(certificate.margins["y_3"], -0.2, rtol=1e-12)
+    np.testing.assert_allclose(certificate.min_inner, 1 - 0.75 * 0.125)
+    line = np.polyval(np.polyfit([-0.75, -0.5, 0.125], [1.1, 0.1, 0.8], 1), -0.5)
+    np.testing.assert_allclose(certificate.dip, line - 0.1, rtol=1e-12)
+    assert certificate.alike > 0
+    shuffled = rf.Problem(
+        np.asarray(problem.inputs)[[2, 0, 1]],
+        np.asarray(problem.targets)[[2, 0, 1]],
+        SQUARE,
+        "mean",
+    )
+    np.testing.assert_allclose(three_points_check(shuffled).dip, certificate.dip, rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("eta", [1e-3, 0.1, 0.1666])
+def test_three_points_are_in_the_ranges(eta, seed):
+    """Assert every range of the assumption, and that no smaller eta would do."""
+    problem, certificate = three_points(jax.random.key(seed), eta)
+    (a, b, c), (y_1, y_2, y_3) = np.asarray(problem.inputs), np.asarray(problem.targets)
+    slack = eta * (1 + 1e-12)
+    assert -1 < a[0] <= -1 + slack
+    assert 1 <= a[1] <= 1 + slack
+    assert 1 <= y_1 <= 1 + slack
+    assert abs(b[0]) <= slack
+    assert 1 - slack <= b[1] <= 1 + slack
+    assert 0 < y_2 <= slack
+    assert 1 - slack <= c[0] < 1
+    assert 1 <= c[1] <= 1 + slack
+    assert 1 <= y_3 <= 1 + slack
+    np.testing.assert_allclose(certificate.eta, eta, rtol=1e-12)
+    assert certificate.holds
+    assert certificate.alike > 0
+
+
+def test_broken_three_points_are_found_out():
+    """Assert a negative margin for a raised middle point and a turned one."""
+    problem, _ = three_points(KEY, 0.1)
+    assert three_points_check(changed(problem, 1, label=1.0)).unmet == ("eta below 1/6",)
+    assert three_points_check(changed(problem, 1, label=-0.01)).unmet == ("y_2 positive",)
+    turned = three_points_check(changed(problem, 0, inputs=[-1.05, 1.02]))
+    assert turned.unmet == ("x_1 right of -1",)
+    np.testing.assert_allclose(turned.margins["x_1 right of -1"], -0.05, rtol=1e-12)
+
+
+# ------------------------------------------------------------------- transformations, errors
+
+
+def test_families_can_be_drawn_over_keys():
+    """Assert that a batch of keys gives what the keys give one by one."""
+    keys = jax.random.split(KEY, 3)
+    draw = lambda key: orthogonally_separable(key, 9, 4, 0.3)
+    problems, certificates = eqx.filter_vmap(draw)(keys)
+    assert certificates.holds.shape == ()
+    for i, key in enumerate(keys):
+        problem, certificate = draw(key)
+        np.testing.assert_allclose(problems.inputs[i], problem.inputs, rtol=1e-13, atol=1e-15)
+        np.testing.assert_allclose(certificates.zeta_1[i], certificate.zeta_1, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: orthogonally_separable(KEY, 0, 4, 0.3), "samples"),
+        (lambda: orthogonally_separable(KEY, 9, 4.0, 0.3), "features"),
+        (lambda: orthogonally_separable(KEY, 9, 4, 1.1), "mu"),
+        (lambda: orthogonally_separable(KEY, 9, 4, -1.0), "mu"),
+        (lambda: orthogonally_separable(KEY, 9, 4, math.nan), "mu"),
+        (lambda: orthogonally_separable(KEY, 9, 1, 0.3), "mu"),
+        (lambda: orthogonally_separable(KEY, 1, 4, 0.3), "mu"),
+        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, positives=10), "positives"),
+        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, norms=(2.0, 1.0)), "norms"),
+        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, norms=1.0), "norms"),
+        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, loss="exponential"), "loss"),
+        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, reduction="max"), "reduction"),
+        (lambda: orthogonal(KEY, 5, 4), "features"),
+        (lambda: orthogonal(KEY, 5, 7, norms=(0.0, 1.0)), "norms"),
+        (lambda: orthogonal(KEY, 5, 7, positives=-1), "positives"),
+        (lambda: orthogonal(KEY, 5, 7, targets=np.ones(5), positives=2), "positives"),
+        (lambda: orthogonal(KEY, 5, 7, targets=np.ones(4)), "targets"),
+        (lambda: orthogonal(KEY, 5, 7, loss="square"), "loss"),
+        (lambda: single_neuron(KEY, 1), "features"),
+        (lambda: single_neuron(KEY, 4, 0), "samples"),
+        (lambda: single_neuron(KEY, 4, variant="central"), "variant"),
+        (lambda: single_neuron(KEY, 4, max_angle=0.0), "max_angle"),
+        (lambda: single_neuron(KEY, 4, max_angle=math.pi / 2), "max_angle"),
+        (lambda: single_neuron(KEY, 4, norms=(1.0, math.inf)), "norms"),
+        (lambda: single_neuron(KEY, 4, variant="centred", max_angle=0.3), "max_angle"),
+        (lambda: single_neuron(KEY, 4, variant="uncentred", norms=(1.0, 1.0)), "norms"),
+        (lambda: teacher_check(single_neuron(KEY, 4)[0], np.ones(3)), "teacher"),
+        (lambda: teacher_check(single_neuron(KEY, 4)[0], np.zeros(4)), "teacher"),
+        (lambda: several_neurons(KEY, 16, teacher_norms=(1.0,)), "teacher_norms"),
+        (lambda: several_neurons(KEY, 16, teacher_norms=(1.0, -3.0)), "teacher_norms"),
+        (lambda: several_neurons(KEY, 16, outer=(1.0, 0.0)), "outer"),
+        (lambda: several_neurons(KEY, 2, teacher_norms=(1.0,) * 4), "features"),
+        (lambda: several_neurons(KEY, 16, max_angle=math.pi / 2), "max_angle"),
+        (lambda: several_neurons(KEY, 4, teacher_norms=(1, 1, 1), max_angle=0.6), "max_angle"),
+        (lambda: teachers_check(several_neurons(KEY, 16)[0], np.ones(16)), "teachers"),
+        (lambda: teachers_check(several_neurons(KEY, 16)[0], np.ones((2, 16)), [1.0]), "outer"),
+        (lambda: two_clusters(0, 1, 0.3), "positives"),
+        (lambda: two_clusters(4, 0, 0.3), "negatives"),
+        (lambda: two_clusters(4, 1, 0.0), "angle"),
+        (lambda: two_clusters(4, 1, 4.0), "angle"),
+        (lambda: two_clusters(4, 1, 0.3, features=1), "features"),
+        (lambda: two_clusters(4, 1, 0.3, jitter=0.1), "key"),
+        (lambda: two_clusters(4, 1, 0.3, key=KEY, jitter=-0.1), "jitter"),
+        (lambda: two_clusters(4, 1, 0.3, train="outer"), "train"),
+        (lambda: norm_agrees_with_rank(1), "features"),
+        (lambda: norm_agrees_with_rank(3, 0.6437), "xi"),
+        (lambda: norm_agrees_with_rank(3, 0.0), "xi"),
+        (lambda: norm_disagrees_with_rank(2), "features"),
+        (lambda: norm_disagrees_with_rank(3, 10.9), "b"),
+        (lambda: dual_basis_check(two_clusters(4, 1, 0.3)[0], np.ones(2), "agree"), "problem"),
+        (lambda: dual_basis_check(norm_agrees_with_rank(3)[0], np.ones(3), "less"), "claim"),
+        (lambda: three_points(KEY, 1 / 6), "eta"),
+        (lambda: three_points(KEY, 0.0), "eta"),
+        (lambda: three_points_check(two_clusters(4, 1, 0.3)[0]), "problem"),
+    ],
+)
+def test_bad_arguments(call, name):
+    """Assert that what makes no sense is refused by the argument's name."""
+    with pytest.raises(ValueError, match=f"Argument `{name}` must"):
+        call()
