@@ -80,6 +80,52 @@ def digits(
         sys.exit(130)
 
 
+@app.command
+def reproduce(
+    paper: Literal["early-alignment", "single-neuron", "multi-phase"],
+    *,
+    only: tuple[str, ...] = (),
+    quick: bool = False,
+    seed: int = 0,
+    out: Path = Path("reproduced"),
+    cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
+    quiet: bool = False,
+) -> None:
+    """Run a paper's experiments with the exact flow; measured beside published beside bound.
+
+    Writes a table, the data and a figure for each experiment, and prints the tables. What is
+    finished is kept: the same command again does only what is missing.
+
+    Parameters
+    ----------
+    paper
+        Which paper: Min, Mallada, Vidal (2024), early-alignment; Chistikov, Englert, Lazić
+        (2023), single-neuron; Wang, Ma (2023), multi-phase.
+    only
+        Names of experiments, such as figure-7; all unless given.
+    quick
+        Small forms of the experiments, within two minutes on two cores.
+    seed
+        Seed of everything random.
+    out
+        Folder to write to; a folder for the paper, and in it one for each experiment.
+    cache
+        Keep compiled programs in the user's cache folder.
+    quiet
+        Show no progress.
+    """
+    from .reproduce.papers import reproduce_paper
+
+    try:
+        reproduce_paper(paper, out, only=only, quick=quick, seed=seed, cache=cache, quiet=quiet)
+    except (ValueError, RuntimeError, ModuleNotFoundError, OSError) as error:
+        print(f"relu-flow: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"relu-flow: interrupted; the same command goes on from {out}.", file=sys.stderr)
+        sys.exit(130)
+
+
 def main() -> None:
     """Run the command line."""
     app()

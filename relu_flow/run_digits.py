@@ -1,8 +1,6 @@
 """The main job: the exact flow on real digits, timed, reported, drawn and stored."""
 
 import dataclasses
-import os
-import sys
 import time
 from pathlib import Path
 
@@ -10,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ._cache import use_cache
 from .data.digits import digits, separable_fraction
 from .flow.solve import solve
 from .flow.switching import SwitchKind
 from .flow.trajectory import RESULTS, Trajectory
-from .flow.watch import Progress as FlowProgress
 from .model.initialisers import early_alignment_init
 from .model.loss import ExponentialLoss, LogisticLoss, SquareLoss
 from .model.problem import Problem
@@ -25,6 +22,7 @@ from .observe import observables
 from .observe.milestones import Milestone
 from .report.dataset import save, to_dataset
 from .report.figure import run_figure
+from .report.watcher import Watcher
 
 _LOSSES = {"exponential": ExponentialLoss, "logistic": LogisticLoss, "square": SquareLoss}
 _LEVELS = (0.99, 0.5, 0.1, 0.03, 0.01)
@@ -65,7 +63,7 @@ def run_digits(options: DigitsOptions, out: Path, cache: bool, quiet: bool) -> N
     options.check()
     jax.config.update("jax_enable_x64", True)
     if cache:
-        _use_cache()
+        use_cache()
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     problem = digits(options.classes, options.images, _LOSSES[options.loss]())
@@ -73,7 +71,7 @@ def run_digits(options: DigitsOptions, out: Path, cache: bool, quiet: bool) -> N
     network = early_alignment_init(
         jax.random.key(options.seed), options.width, problem.features, float(np.log(options.scale))
     )
-    watcher = _Watcher(options.end, quiet)
+    watcher = Watcher(options.end, quiet)
     ts = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, options.times - 1) * options.end])
     with watcher:
         trajectory = solve(
@@ -112,15 +110,6 @@ def run_digits(options: DigitsOptions, out: Path, cache: bool, quiet: bool) -> N
         raise RuntimeError(f"The run ended early: {RESULTS[trajectory.result]}")
 
 
-def _use_cache() -> None:
-    """Keep compiled programs in a private folder of the user's."""
-    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = root / "relu_flow" / "jax"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
 def _milestones(problem: Problem, network) -> list[Milestone]:
     """Return when all neurons are in their cones, and when the loss reaches its levels."""
     start = float(problem.loss_value(network))
@@ -130,37 +119,6 @@ def _milestones(problem: Problem, network) -> list[Milestone]:
         for level in _LEVELS
     ]
     return [cone, *losses]
-
-
-class _Watcher:
-    """Shows how far the run has come: a bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, end: float, quiet: bool):
-        console = Console(stderr=True)
-        self.compile_seconds = 0.0
-        self._plain = not quiet and not console.is_terminal
-        self._said = 0.0
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("t = {task.completed:.3g}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=console,
-            disable=quiet or self._plain,
-        )  # fmt: skip
-        self._task = self._bar.add_task("compiling", total=end)
-
-    def __enter__(self) -> "_Watcher":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, now: FlowProgress) -> None:
-        self.compile_seconds = now.compile_seconds
-        text = f"{now.steps} steps, {now.switches} switches, loss {now.loss:.4g}"
-        self._bar.update(self._task, completed=now.t, description=text)
-        if self._plain and (time.monotonic() - self._said > 5 or now.t >= now.t1):
-            self._said = time.monotonic()
-            print(f"t = {now.t:.4g} of {now.t1:g}: {text}", file=sys.stderr, flush=True)
 
 
 def _print_report(

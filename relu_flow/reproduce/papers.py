@@ -1,0 +1,36 @@
+"""The papers whose experiments are here."""
+
+from pathlib import Path
+
+import jax
+
+from .._cache import use_cache
+from . import early_alignment, multi_phase, single_neuron
+from .experiment import Experiment, Findings, run_experiments
+
+PAPERS: dict[str, tuple[Experiment, ...]] = {
+    "early-alignment": early_alignment.EXPERIMENTS,
+    "single-neuron": single_neuron.EXPERIMENTS,
+    "multi-phase": multi_phase.EXPERIMENTS,
+}
+
+
+def reproduce_paper(
+    paper: str,
+    out: Path,
+    *,
+    only: tuple[str, ...] = (),
+    quick: bool = False,
+    seed: int = 0,
+    cache: bool = True,
+    quiet: bool = False,
+) -> dict[str, Findings]:
+    """Run a paper's experiments in float64; see `run_experiments`."""
+    if seed < 0:
+        raise ValueError(f"Argument `seed` must not be negative, but it is {seed}.")
+    jax.config.update("jax_enable_x64", True)
+    if cache:
+        use_cache()
+    return run_experiments(
+        paper, PAPERS[paper], out / paper, only=only, quick=quick, seed=seed, quiet=quiet
+    )
