@@ -20,6 +20,8 @@ from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 
+_ALONG = 1e-14  # sine of an angle that is rounding
+
 
 class Constants(eqx.Module):
     r"""What the theorem's bounds are made of. Times and rates are those of the problem's flow.
@@ -278,6 +280,7 @@ def constants(
         for direction in directions[favours * sign < 0]:
             cosine = sign * direction @ center
             sine = np.linalg.norm(direction - sign * cosine * center)
+            sine = sine if sine > _ALONG else 0.0
             zeta_2 = min(zeta_2, float(sine**2) if cosine > 0 else 1.0)
     return Constants(
         samples=len(signs),

@@ -125,6 +125,7 @@ def _lemma_1(evidence: Evidence) -> Iterable[Comparison]:
     errors, top = direction_errors(evidence)
     with np.errstate(divide="ignore"):
         sizes = np.log(np.linalg.norm(errors, axis=-1)) + top[:, None]
+    sizes = np.where(np.isnan(sizes), np.inf, sizes)  # where outputs are beyond all bounds
     found = np.max(sizes[early & np.isfinite(top)], initial=-np.inf)
     yield compare(
         "direction's error up to T (sampled)", found, "<=", limits.log_direction_error,

@@ -56,12 +56,14 @@ def _alignment(evidence: Evidence) -> Iterable[Comparison]:
     since, inputs = all_in_place(held), np.asarray(evidence.problem.inputs)
     for favoured, name in _classes(held):
         center = np.sum(inputs[held.signs == 1.0 - 2.0 * favoured], axis=0)
-        cosine = held.directions[:, held.members(favoured)] @ (center / np.linalg.norm(center))
+        members = held.members(favoured)
+        cosine = held.directions[:, members] @ (center / np.linalg.norm(center))
         start, stop = held.constants.aligned(favoured, since), held.t_2[favoured]
         window = (held.times >= start) & (held.times <= stop)
         yield compare(
             f"least cos(w_j, x_{name}) from then on, until t_2^{name} (sampled)",
-            np.min(cosine[window], initial=np.inf), ">=", 0.25, reached=bool(np.isfinite(stop)),
+            np.min(cosine[window], initial=np.inf), ">=", 0.25,
+            reached=bool(np.isfinite(stop)) or not members.any(),
         )  # fmt: skip
 
 
@@ -141,7 +143,9 @@ def _lemma_15(evidence: Evidence) -> Iterable[Comparison]:
         reached = bool(np.isfinite(t_2)) and t_2 < evidence.end
         # Over shorter intervals the change of the loss is lost in rounding.
         long = np.diff(held.times) >= 1e-4 * (evidence.end - t_2)
-        use = np.flatnonzero((held.times[:-1] >= t_2) & long)
+        # Nor is there anything left to see once the loss has underflowed.
+        positive = held.class_loss[1:, favoured] > 0
+        use = np.flatnonzero((held.times[:-1] >= t_2) & long & positive)
         with np.errstate(divide="ignore", over="ignore"):
             inverse = 1 / held.class_loss[:, favoured]
             rate = 0.25 * held.constants.margin**2 * np.exp(_log_mass(held, favoured))
@@ -176,10 +180,12 @@ def _rank(evidence: Evidence) -> Iterable[Comparison]:
         )  # fmt: skip
     last = 2 * held.log_spectral[-1]
     grown = bool(max(held.t_2) < np.inf)
-    yield compare(
-        "stable rank at the end", np.exp(2 * held.log_frobenius[-1] - last) if grown else np.nan,
-        "<=", 2 + np.exp(limits.log_rank_excess - last), tolerance=ROUNDING,
-    )  # fmt: skip
+    with np.errstate(over="ignore"):
+        yield compare(
+            "stable rank at the end",
+            np.exp(2 * held.log_frobenius[-1] - last) if grown else np.nan,
+            "<=", 2 + np.exp(limits.log_rank_excess - last), tolerance=ROUNDING,
+        )  # fmt: skip
 
 
 def _growth(evidence: Evidence) -> Iterable[Comparison]:
@@ -195,10 +201,12 @@ def _growth(evidence: Evidence) -> Iterable[Comparison]:
     at = min(np.searchsorted(held.times, t_2), len(held.times) - 1)
     start = np.sum(held.class_loss[at])
     later = evidence.end - t_2 if reached else 0.0
-    needed = np.log(limits.pull * limits.samples * (1 + limits.alpha * start * later) / start)
+    with np.errstate(divide="ignore"):
+        ratio = limits.pull * limits.samples * (1 + limits.alpha * start * later) / start
+        needed = np.log(np.maximum(np.log(ratio), 0.0) / limits.x_max)
     yield compare(
-        "||W||_F^2 at the end", np.exp(2 * held.log_frobenius[-1]) if reached else np.nan, ">=",
-        needed / limits.x_max, tolerance=ROUNDING,
+        "||W||_F^2 at the end", 2 * held.log_frobenius[-1] if reached else np.nan, ">=", needed,
+        tolerance=ROUNDING, log=True,
     )  # fmt: skip
 
 

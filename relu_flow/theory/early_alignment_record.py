@@ -167,7 +167,7 @@ def _sample(evidence: Evidence, held: Constants) -> Record:
     times, clear = _times(evidence, held, t_2)
     inner, outer, rho, sigma = _weights(flow, times)
     inputs = np.asarray(problem.inputs)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         norms = np.linalg.norm(inner, axis=-1)
         directions = inner / np.where(norms > 0, norms, 1.0)[..., None]
         log_norm = np.log(norms) + rho
@@ -258,7 +258,7 @@ def _defect(problem: Problem, output, output_sign):
     targets = np.asarray(problem.targets)
     margin = targets * output
     safe = np.where(margin == 0, 1.0, margin)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         match problem.loss:
             case ExponentialLoss():
                 rate = np.where(margin == 0, 1.0, -np.expm1(-safe) / safe)
