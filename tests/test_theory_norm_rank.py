@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import nnls
 
 import relu_flow as rf
-from relu_flow.theory.norm_rank import better_interpolator, cone_quantity
+from relu_flow.theory.norm_rank import _bounded, _Cone, better_interpolator, cone_quantity
 from relu_flow.theory.verdict import Outcome
 
 from .teacher_problems import checked
@@ -72,6 +72,27 @@ def test_cone_quantity_agrees_with_a_search_on_grids(seed):
     grid = searched(inputs, teacher, 201)
     assert grid - 1e-12 <= quantity.value <= grid + 2e-3
     assert quantity.value <= quantity.upper <= quantity.value + 1e-3
+
+
+@pytest.mark.parametrize("size", [0.5, 0.05])
+def test_bounds_of_cells_hold_all_over_them(size):
+    """Assert that at random points of random cells the function is below the cell's bound."""
+    rng = np.random.default_rng(0)
+    excess = []
+    for _ in range(300):
+        corner, *others, teacher = rng.normal(size=(4, 4))
+        cell = corner + size * rng.normal(size=(3, 4))
+        cell /= np.linalg.norm(cell, axis=1, keepdims=True)
+        rays = np.array(others) / np.linalg.norm(others, axis=1, keepdims=True)
+        teacher /= np.linalg.norm(teacher)
+        bound = _bounded(cell[None], _Cone(rays), teacher)[2][0]
+        points = rng.dirichlet(0.3 * np.ones(3), size=20) @ cell
+        for p in points / np.linalg.norm(points, axis=1, keepdims=True):
+            distance = nnls(rays.T, p)[1]
+            cosine = math.sqrt(max(0.0, 1 - distance**2))
+            cosine = cosine if distance < 1 - 1e-12 else (rays @ p).max()
+            excess.append(cosine - math.sqrt(max(0.0, 1 - (p @ teacher) ** 2)) - bound)
+    assert max(excess) <= 1e-7
 
 
 def test_better_interpolator_interpolates_and_has_its_published_norm():

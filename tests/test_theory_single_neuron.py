@@ -106,6 +106,38 @@ def test_every_claim_holds_where_assumption_2_is_met_literally(literal):
     assert len(table(verdicts)) == sum(len(v.comparisons) for v in verdicts)
 
 
+def test_bounds_are_those_worked_out_by_hand(literal):
+    """Assert the other side of comparisons, at ln(lambda) = -2300 and eps = 1/4."""
+    problem, network, flow = literal
+    inputs, targets = data_of(problem)
+    (low, high), axes = np.linalg.eigh(inputs.T @ inputs / 2)
+    gamma, last = np.linalg.norm(targets @ inputs / 2), axes[0, 0]
+    expected = {
+        "Lemma 5": [-1725.0, -575.0, -575.0],
+        "Lemma 21": [-4025.0],
+        "Lemma 23": [-2875.0, -1150.0],
+        "Phase 2, bundle": [-575 + math.log(4)],
+        "Phase 2, reduced equation": [-287.5 + math.log(3)],
+        "Proposition 27": [-287.5 + math.log(8) / 2],
+        "Lemmas 28 and 32": [(low * last / gamma) ** 2, math.log(3) - 2300 / 12, -5 * high],
+        "Lemmas 28 and 32, sizes": [math.log(0.5), math.log(gamma / (4 * high))],
+        "Polyak-Lojasiewicz": [math.log(2 * low * gamma / (5 * high))],
+    }
+    delta, top = 0.583500 / math.hypot(1.02, 0.86) / math.hypot(0.825, 0.3), math.hypot(1.02, 0.86)
+    expected["Theorem 6"] = [2300 * 4.25 * 2 * top**2 / delta**6, 0.0]
+    late = 8 * math.log(2) / delta**3
+    gap = (1 - delta / top) ** 2
+    least = delta**2.5 / math.sqrt(2)
+    expected["Proposition 17"] = [top**2, gap, least, top**2, delta**2, late]
+    expected["Proposition 18"] = [2300 / 12 / gamma]
+    verdicts = checked(problem, network, flow, "Theorem 7", *expected)
+    for name, bounds in expected.items():
+        found = [c.bound for c in verdicts[name].comparisons]
+        np.testing.assert_allclose(found, bounds, rtol=1e-9, err_msg=name)
+    last_row = verdicts["Theorem 7"].comparisons[-1]
+    assert math.isclose(last_row.bound, math.log(2300) - 2300 / 12)
+
+
 def test_conclusions_hold_at_a_scale_where_assumption_2_is_not_met(moderate):
     verdicts = theory.examine(*moderate)
     assert not refuted(verdicts)

@@ -153,22 +153,27 @@ def _search(rays, cone: _Cone, teacher, known: float, tolerance: float):
                 f"Argument `tolerance` must not be so small, but at {tolerance} more than "
                 f"{_MOST_CELLS} cells are left."
             )
-        centre = np.mean(cells, axis=1)
-        centre = centre / np.linalg.norm(centre, axis=1, keepdims=True)
-        value, _, to_cone, to_teacher = _value(centre, cone, teacher)
+        centre, value, most, radius = _bounded(cells, cone, teacher)
         if np.max(value) > best:
             best, point = _polish(centre[np.argmax(value)], rays, cone, teacher)
-        chord = np.linalg.norm(cells - centre[:, None], axis=-1)
-        radius = 2 * np.arcsin(np.minimum(np.max(chord, axis=1) / 2, 1.0))
-        nearest = np.cos(np.maximum(to_cone - radius, 0.0))
-        ends = np.sin(np.clip(to_teacher + np.array([[-1.0], [1.0]]) * radius, 0.0, math.pi))
-        most = nearest - np.min(ends, axis=0)
-        # A cap is convex only within a hemisphere; for wider cells nothing is known.
-        most = np.where(radius < math.pi / 2, most, 1.0)
         done = (most <= max(best, known) + tolerance) | (radius < 1e-14)
         bound = max(bound, float(np.max(most[done], initial=-math.inf)))
         cells = _halves(cells[~done])
     return point, bound
+
+
+def _bounded(cells, cone: _Cone, teacher):
+    """Return centres of cells, the function there, its bounds on the cells, and their radii."""
+    centre = np.mean(cells, axis=1)
+    centre = centre / np.linalg.norm(centre, axis=1, keepdims=True)
+    value, _, to_cone, to_teacher = _value(centre, cone, teacher)
+    chord = np.linalg.norm(cells - centre[:, None], axis=-1)
+    radius = 2 * np.arcsin(np.minimum(np.max(chord, axis=1) / 2, 1.0))
+    nearest = np.cos(np.maximum(to_cone - radius, 0.0))
+    ends = np.sin(np.clip(to_teacher + np.array([[-1.0], [1.0]]) * radius, 0.0, math.pi))
+    # A cap is convex only within a hemisphere; for wider cells nothing is known.
+    most = np.where(radius < math.pi / 2, nearest - np.min(ends, axis=0), 1.0)
+    return centre, value, most, radius
 
 
 def _halves(cells):
