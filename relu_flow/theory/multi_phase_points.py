@@ -188,12 +188,12 @@ def escape_time_small_angle(points: TwoPoints) -> Float[Array, ""]:
 
 
 def deactivation_time_small_angle(points: TwoPoints) -> Float[Array, ""]:
-    r"""Return $2\frac{1+p}p(p^{1/(1-\alpha)} - p^{1/2})/(\Gamma\Delta^2)$.
+    r"""Return $2\frac{1+p}p(p^{1/(1-\alpha c)} - p^{1/2})/(\Gamma\Delta^2)$.
 
-    $t_3$ to relative order $\Delta^2$, from $e^{f_+} = \sqrt p + s t$ on the plateau and its
-    value at $t_3$. `inf` if $\alpha \ge 1$.
+    $t_3$ to relative order $\Delta^2/(1-\alpha c)$, from $e^{f_+} = \sqrt p + s t$ on the plateau
+    and its value at $t_3$ with $\rho = 1$. `inf` if $\alpha c \ge 1$.
     """
     total = points.gamma_plus + points.gamma_minus
     p, angle = jnp.asarray(points.heavy), jnp.asarray(points.angle)
-    power = p ** (1 / jnp.maximum(1 - points.alpha, 0.0))
+    power = p ** (1 / jnp.maximum(1 - points.alpha * points.cosine, 0.0))
     return 2 * (1 + p) / p * (power - jnp.sqrt(p)) / (total * angle**2)
