@@ -5,6 +5,7 @@ this the angle of two nearly parallel neurons is as exact as their weights, prov
 the product s u is split so that nothing is lost where it cancels against v.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -51,6 +52,7 @@ def largest_angle_among(network: TwoLayerReLU, chosen: Bool[Array, " width"]) ->
     return jnp.max(_angles_among(network, chosen))
 
 
+@eqx.filter_jit
 def angles(network: TwoLayerReLU) -> Float[Array, "width width"]:
     """Return the angle of every two neurons, in radians; their scales do not matter.
 

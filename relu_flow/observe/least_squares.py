@@ -12,6 +12,7 @@ Source:
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -31,6 +32,7 @@ class _Search(eqx.Module):
     rounds: Int[Array, ""]
 
 
+@jax.jit
 def bounded_least_squares(
     matrix: Float[Array, "rows columns"],
     target: Float[Array, " rows"],

@@ -43,6 +43,7 @@ class MarginConditions(eqx.Module):
     complementarity: Float[Array, ""]
 
 
+@eqx.filter_jit
 def margin_conditions(problem: Problem, network: TwoLayerReLU) -> MarginConditions:
     r"""Return the residuals of the Karush-Kuhn-Tucker conditions of the margin problem.
 

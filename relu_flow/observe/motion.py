@@ -8,6 +8,7 @@ alone does not tell on which side of a hyperplane a neuron belongs that is just 
 that instant, and only then, the velocity may be that before or that after.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,6 +21,7 @@ from .pattern import on_hyperplane, pattern
 _MOST_HYPERPLANES = 8
 
 
+@eqx.filter_jit
 def activations(problem: Problem, network: TwoLayerReLU) -> Float[Array, "width samples"]:
     """Return the weight with which each sample pulls at each neuron, between 0 and 1.
 

@@ -1,0 +1,274 @@
+"""Phases: their times against closed forms and the planar model, with error bars."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import relu_flow as rf
+from relu_flow.flow.timing import time_phases
+from relu_flow.observe import observables, pattern, schemes
+from relu_flow.observe.motion import activations
+from relu_flow.observe.phases import Latest, Phase, Scheme, SwitchEvent, boundary_time
+
+HEAVY, ANGLE, POSITIVE, NEGATIVE, WIDTH = 4, 0.3, 19, 4, 60
+
+# ------------------------------------------------- one neuron: a switch, then logistic growth
+
+DEACTIVATED = SwitchEvent("second sample lost", (rf.SwitchKind.DEACTIVATE,))
+HALF = rf.Milestone(observables.loss, np.float64(1.0), -1, "loss 1")
+NEVER = rf.Milestone(observables.loss, np.float64(0.4), -1, "loss 0.4")
+START = rf.Milestone(observables.loss, np.float64(3.0), -1, "loss 3")
+LIFE = Scheme.chain(
+    "one neuron",
+    [("above 3", START), ("turning", DEACTIVATED), ("growing", HALF), ("to 0.4", NEVER)],
+    "closed form",
+)
+BOTH = Scheme("both", (Phase("till both", None, Latest("both", (HALF, DEACTIVATED))),), "made up")
+
+
+def neuron_times(log_scale):
+    """Return when the second sample is lost and when the loss is 1, in closed form.
+
+    Orthogonal samples e_1, e_2 with targets 2 and -1, square loss, w = (1, 1/2), v = |w|. While
+    the output is negligible the flow is a boost along g = (2, -1); the second preactivation
+    b cosh + ... is a quadratic in z = exp(|g| t). Then w = (r, 0), v = r, and the output u obeys
+    u' = 2 u (2 - u), from exp(2 log_scale) r^2.
+    """
+    w, v = np.array([1.0, 0.5]), np.sqrt(1.25)
+    speed = np.sqrt(5.0)
+    unit = np.array([2.0, -1.0]) / speed
+    along = w @ unit
+    rest = w - along * unit
+    roots = np.roots([unit[1] * (along + v) / 2, rest[1], unit[1] * (along - v) / 2])
+    z = min(root for root in roots.real if root > 1)
+    lost = np.log(z) / speed
+    radius = v * (z + 1 / z) / 2 + along * (z - 1 / z) / 2
+    return lost, lost + (np.log(2.0) - 2 * log_scale - 2 * np.log(radius)) / 4
+
+
+@pytest.fixture(scope="module")
+def life():
+    """Return a function that times the phases of one neuron from a given scale."""
+    problem = rf.Problem([[1.0, 0.0], [0.0, 1.0]], [2.0, -1.0], rf.SquareLoss())
+
+    def timed(log_scale):
+        network = rf.TwoLayerReLU([[1.0, 0.5]], [np.sqrt(1.25)], log_scale)
+        return time_phases(problem, network, [LIFE, BOTH], 2 - log_scale / 2)
+
+    return timed
+
+
+@pytest.mark.parametrize("log_scale", [-50.0, -10_000.0])
+def test_error_bar_holds_the_error_of_root_found_times(life, log_scale):
+    """Assert that switch and milestone are where they should be, within small error bars."""
+    lost, half = neuron_times(log_scale)
+    found = life(log_scale)
+    turning, growing = found["one neuron", "turning"], found["one neuron", "growing"]
+    assert turning.end.reached
+    assert abs(turning.end.time - lost) <= turning.end.error <= 1e-11
+    assert growing.start.time == turning.end.time
+    assert abs(growing.end.time - half) <= growing.end.error
+    assert growing.end.error <= 1e-9 * half
+    assert found["both", "till both"].end.time == growing.end.time
+
+
+def test_what_is_not_reached_is_said_in_words(life):
+    """Assert that a loss below what is possible has no time, and what held at once has zero."""
+    found = life(-50.0)
+    beyond = found["one neuron", "to 0.4"].end
+    assert not beyond.reached
+    assert beyond.time == np.inf
+    assert str(beyond) == "not reached"
+    assert found["one neuron", "above 3"].end.time == 0.0
+    table = found.to_pandas()
+    assert list(table["phase"]) == ["above 3", "turning", "growing", "to 0.4", "till both"]
+    assert list(table["end"] == "not reached") == [False, False, False, True, False]
+    assert list(table["duration"] == "not reached") == [False, False, False, True, False]
+    assert table["end"][2] == found["one neuron", "growing"].end.time
+    assert np.isnan(table["end_error"][3])
+    with pytest.raises(KeyError):
+        found["one neuron", "no such phase"]
+
+
+def test_schemes_are_checked(life):
+    """Assert errors for equal names, a milestone that was not asked for, bad events."""
+    problem = rf.Problem([[1.0]], [1.0])
+    network = rf.TwoLayerReLU([[1.0]], [1.0])
+    other = rf.Milestone(observables.loss, 0.7, -1, "loss 1")
+    clash = Scheme.chain("clash", [("a", other)], "made up")
+    with pytest.raises(ValueError, match="distinct names"):
+        time_phases(problem, network, [LIFE, clash], 1.0)
+    with pytest.raises(ValueError, match="more than 1"):
+        time_phases(problem, network, [LIFE], 1.0, coarsening=1.0)
+    with pytest.raises(ValueError, match="must have the milestone"):
+        boundary_time(
+            rf.Milestone(observables.loss, 0.1, name="x"), problem, network, life(-50.0).run
+        )
+    with pytest.raises(ValueError, match="'first' or 'last'"):
+        SwitchEvent("x", which="second")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="codes of `SwitchKind`"):
+        SwitchEvent("x", (7,))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        schemes.loss_drop(problem, 2.0)
+
+
+def test_codes_of_switches_are_those_of_the_solver():
+    """Assert that the phases' codes, and the sides after a switch, are the solver's."""
+    assert schemes._SLIDE_ENTER == rf.SwitchKind.SLIDE_ENTER
+    assert schemes._SLIDE_EXIT_ACTIVE == rf.SwitchKind.SLIDE_EXIT_ACTIVE
+    sides = {
+        "ACTIVATE": pattern.ACTIVE,
+        "DEACTIVATE": pattern.INACTIVE,
+        "SLIDE_ENTER": pattern.SLIDING,
+        "SLIDE_EXIT_ACTIVE": pattern.ACTIVE,
+        "SLIDE_EXIT_INACTIVE": pattern.INACTIVE,
+    }
+    assert {k.name: pattern._SIDE_AFTER[k] for k in rf.SwitchKind} == sides
+
+
+# ---------------------------------------------------------------- two clusters: every phase
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    """Return problem, network and phases of four copies of x_+ and one x_-, as in the slides."""
+    plus, minus = np.array([1.0, 0.0]), np.array([np.cos(ANGLE), np.sin(ANGLE)])
+    problem = rf.Problem(
+        np.stack([plus] * HEAVY + [minus]),
+        np.array([1.0] * HEAVY + [-1.0]),
+        reduction="mean",
+        train="inner",
+    )
+    random = np.random.default_rng(0)
+    angles = random.uniform(-0.5, 0.8, size=POSITIVE + NEGATIVE)
+    angles[POSITIVE:] = ANGLE + np.pi / 2 - random.uniform(0.05, 0.25, size=NEGATIVE)
+    signs = np.repeat([1.0, -1.0], [POSITIVE, NEGATIVE])
+    network = rf.TwoLayerReLU(
+        np.stack([np.cos(angles), np.sin(angles)], axis=1),
+        signs,
+        np.log(1e-5 / np.sqrt(WIDTH)),
+        np.log(1 / np.sqrt(WIDTH)),
+    )
+    chosen = [
+        schemes.multi_phase(),
+        schemes.accuracy_steps(problem),
+        schemes.loss_drop(problem),
+        schemes.norms_overtake(),
+        schemes.last_switch(),
+        schemes.early_alignment(),
+    ]
+    return problem, network, time_phases(problem, network, chosen, 300.0, dense=True)
+
+
+def test_phases_of_two_clusters_come_in_order_at_their_times(clusters):
+    """Assert escape, deactivation and reactivation at the times of the planar model.
+
+    They are 145.333, 266.333 (both by integrating the planar ODE) and 284.722 (closed form).
+    """
+    found = clusters[2]
+    names = [
+        "condensation", "saddle to plateau", "plateau", "escape", "deactivated",
+        "directional convergence",
+    ]  # fmt: skip
+    ends = [found["multi-phase", name].end for name in names]
+    times = [end.time for end in ends]
+    assert times == sorted(times)
+    np.testing.assert_allclose(times[2:5], [145.333, 266.333, 284.722], rtol=1e-3)
+    assert times[0] < 0.1
+    assert not ends[5].reached
+    for end in ends[:5]:
+        assert end.error < 1e-9 * end.time
+
+
+def test_plateau_begins_where_the_planar_model_turns(clusters):
+    """Assert when the negative output turns against an integration of the planar ODE."""
+    cosine, share = np.cos(ANGLE), HEAVY / (1 + HEAVY)
+    rate_pos, rate_neg = POSITIVE / WIDTH, NEGATIVE / WIDTH
+
+    def field(t, f):
+        a, b = share * np.exp(-f[0]), (1 - share) * np.exp(f[1])
+        slope = rate_pos * (a * cosine - b) - rate_neg * b * np.sin(ANGLE) ** 2
+        return [rate_pos * (a - b * cosine), slope]
+
+    turn = lambda t, f: field(t, f)[1]
+    found = solve_ivp(field, (0, 50), [0, 0], rtol=1e-10, atol=1e-12, events=turn)
+    time = clusters[2]["multi-phase", "saddle to plateau"].end.time
+    np.testing.assert_allclose(time, found.t_events[0][0], rtol=1e-3)
+
+
+def test_rival_definitions_stand_side_by_side(clusters):
+    """Assert boundaries shared by schemes, and an alignment that ends with the last slide."""
+    _, _, found = clusters
+    escape = found["multi-phase", "plateau"].end.time
+    np.testing.assert_allclose(found["accuracy", "plateau"].end.time, escape, rtol=1e-12)
+    table = found.run.switches.to_pandas()
+    assert found["last switch", "switching"].end.time == table["time"].max()
+    entered = table[(table["kind"] == "slide_enter") & (table["neuron"] < POSITIVE)]["time"]
+    aligned = found["early alignment", "alignment"].end
+    # A neuron counts as inactive from a cosine of 1e-12 on, a little before it slides.
+    np.testing.assert_allclose(aligned.time, entered.max(), rtol=1e-10)
+    assert aligned.error < 1e-9 * aligned.time
+    assert found["multi-phase", "escape"].end.time == entered[entered > escape].min()
+    assert found["loss falls by 0.01", "before"].end.time < 0.2
+    assert set(found.to_pandas()["scheme"]) == {
+        "multi-phase", "accuracy", "loss falls by 0.01", "norms overtake", "last switch",
+        "early alignment",
+    }  # fmt: skip
+
+
+def test_losses_and_rates_at_boundaries_are_what_they_are_defined_by(clusters):
+    """Assert the defining quantity at root-found times, by numpy on the dense output."""
+    problem, _, found = clusters
+    inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
+
+    def outputs(t):
+        network = found.run.network_at(jnp.asarray(t))
+        amplitude = np.asarray(network.outer_weight) * np.exp(
+            np.asarray(network.log_scale + network.outer_log_scale)
+        )
+        return np.maximum(inputs @ np.asarray(network.inner_weight).T, 0) @ amplitude
+
+    time = found["loss falls by 0.01", "before"].end.time
+    np.testing.assert_allclose(np.mean(np.exp(-targets * outputs(time))), 0.99, rtol=1e-10)
+    time = found["early alignment", "fitting"].end.time
+    both = np.abs(outputs(time))
+    np.testing.assert_allclose(min(both[:HEAVY].max(), both[HEAVY:].max()), 0.25, rtol=1e-10)
+    time = found["norms overtake", "directions"].end.time
+    step = 1e-3
+    before, after = (found.run.network_at(jnp.asarray(time + d)) for d in (-step, step))
+    unit = lambda n: np.asarray(n.directions())
+    size = lambda n: np.sum(np.exp(2 * np.asarray(n.log_norm())))
+    turning = np.sum(np.linalg.norm(unit(after) - unit(before), axis=1)) / (2 * step)
+    growing = (size(after) - size(before)) / (2 * step)
+    np.testing.assert_allclose(growing, turning, rtol=1e-6)
+
+
+def test_sides_follow_the_switches(clusters):
+    """Assert modes at many times against a replay of the log one switch after another."""
+    run = clusters[2].run
+    table = run.switches.to_pandas()
+    for t in (0.0, 1e-3, 0.5, 20.0, 266.3332, 284.0, 284.73, 300.0):
+        sides = np.array(run.initial_sides)
+        for row in table[table["time"] <= t].itertuples():
+            after = {"activate": 1, "slide_exit_active": 1, "slide_enter": 2}
+            sides[row.neuron, row.sample] = after.get(str(row.kind), 0)
+        np.testing.assert_array_equal(pattern.sides_at(run, t), sides)
+    counts = [int(pattern.sliding_count(run, t)) for t in (20.0, 275.0, 290.0)]
+    assert counts == [NEGATIVE, POSITIVE + NEGATIVE, POSITIVE]
+
+
+def test_slide_weights_read_off_the_network_are_the_duty_cycles(clusters):
+    """Assert .937, .9465, .975 of negatives on x_+ and .9363 of positives on x_-.
+
+    The duty cycles of small-step gradient descent at times 20, 100, 275, from an inner scale a
+    hundred times larger, of which the start shifts the course a little.
+    """
+    problem, _, found = clusters
+    weights = [
+        activations(problem, found.run.network_at(jnp.asarray(t))) for t in (20.0, 100.0, 275.0)
+    ]
+    seen = [float(w[POSITIVE, 0]) for w in weights]
+    np.testing.assert_allclose(seen, [0.937, 0.9465, 0.975], atol=4e-3)
+    np.testing.assert_allclose(weights[2][0, HEAVY], 0.9363, atol=4e-3)
+    assert float(weights[0][0, HEAVY]) == 1.0
