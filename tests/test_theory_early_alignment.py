@@ -155,6 +155,10 @@ def test_constants_of_three_points_by_hand():
         assert held.log_rank_excess == pytest.approx(math.log(4 * h * epsilon * 9))
         logs = math.log(2 / (epsilon**2 * root * 2)) + 4 * 3 * 2 * pull * t_1
         assert held.t_2(0) == pytest.approx(t_1 + (6 + 4 * logs) / (root * 2 * pull))
+    toward = rf.TwoLayerReLU(np.array([[-1.0, -1.0]]), np.array([math.sqrt(2)]), -50.0)
+    # x_- is at 210 degrees, this positive neuron at 225.
+    zeta_2 = theory.constants(rf.Problem(inputs, targets), toward).zeta_2
+    assert zeta_2 == pytest.approx(math.sin(math.radians(15)) ** 2)
 
 
 def test_another_epsilon_is_another_reading_of_the_same_start():
