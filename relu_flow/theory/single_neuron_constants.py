@@ -144,6 +144,44 @@ def constants(
         ValueError: If `eps` is out of range, the teacher has another shape, the inner
             weights of a neuron are zero, or all targets are zero.
     """
+    inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
+    teacher, log_lambda, start = _checked(problem, network, teacher, log_lambda, eps)
+    sign = np.sign(np.asarray(network.outer_weight)).astype(int)
+    paths = tuple(
+        yardstick(inputs, targets, z, int(s) if s else 1) for z, s in zip(start, sign, strict=True)
+    )
+    active = start @ inputs.T > 0
+    growing, shrinking = (sign == 1) & active.any(1), (sign == -1) & active.any(1)
+    ahead = np.where(growing, (~active).sum(1), np.where(shrinking, active.sum(1), 0))
+    eigenvalue, eigenvector, nu = _eigen(inputs, teacher)
+    gamma = targets @ inputs / len(targets)
+    lengths = np.concatenate([np.linalg.norm(inputs, axis=1), np.linalg.norm(start, axis=1)])
+    parts = _data_parts(inputs, eigenvalue, nu) | _start_parts(
+        inputs, start, paths, growing, shrinking
+    )
+    return Constants(
+        inputs=inputs,
+        targets=targets,
+        teacher=teacher,
+        log_lambda=log_lambda,
+        eps=float(eps),
+        start=start,
+        sign=sign,
+        yardsticks=paths,
+        growing=growing,
+        shrinking=shrinking,
+        crossings=ahead,
+        eigenvalue=eigenvalue,
+        eigenvector=eigenvector,
+        nu=nu,
+        gamma=gamma,
+        delta_parts=parts,
+        capital_delta=max(float(np.max(lengths)), 1.0),
+    )
+
+
+def _checked(problem, network, teacher, log_lambda, eps):
+    """Return teacher, logarithm of the scale, and inner weights without it."""
     if not 0 < eps <= 0.25:
         raise ValueError(f"Argument `eps` must be in (0, 1/4], but it is {eps}.")
     inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
@@ -163,43 +201,18 @@ def constants(
         raise ValueError(
             "Argument `network` must have no zero row of inner weights, but it has one."
         )
-    sign = np.sign(np.asarray(network.outer_weight)).astype(int)
-    paths = tuple(
-        yardstick(inputs, targets, z, int(s) if s else 1) for z, s in zip(start, sign, strict=True)
-    )
-    active = start @ inputs.T > 0
-    growing, shrinking = (sign == 1) & active.any(1), (sign == -1) & active.any(1)
-    ahead = np.where(growing, (~active).sum(1), np.where(shrinking, active.sum(1), 0))
-    eigenvalue, eigenvector = np.linalg.eigh(inputs.T @ inputs / len(targets))
+    return teacher, log_lambda, start
+
+
+def _eigen(inputs, teacher):
+    """Return eigenvalues of the second moment, descending, vectors, and the teacher by them."""
+    eigenvalue, eigenvector = np.linalg.eigh(inputs.T @ inputs / len(inputs))
     # Rounding makes zero negative; what is divided by it later is not met by then anyway.
     eigenvalue = np.maximum(eigenvalue[::-1], np.finfo(eigenvalue.dtype).tiny)
     eigenvector = eigenvector[:, ::-1]
     nu = eigenvector.T @ teacher
     eigenvector = eigenvector * np.where(nu < 0, -1.0, 1.0)
-    gamma = targets @ inputs / len(targets)
-    lengths = np.concatenate([np.linalg.norm(inputs, axis=1), np.linalg.norm(start, axis=1)])
-    parts = _data_parts(inputs, eigenvalue, np.abs(nu)) | _start_parts(
-        inputs, start, paths, growing, shrinking
-    )
-    return Constants(
-        inputs=inputs,
-        targets=targets,
-        teacher=teacher,
-        log_lambda=log_lambda,
-        eps=float(eps),
-        start=start,
-        sign=sign,
-        yardsticks=paths,
-        growing=growing,
-        shrinking=shrinking,
-        crossings=ahead,
-        eigenvalue=eigenvalue,
-        eigenvector=eigenvector,
-        nu=np.abs(nu),
-        gamma=gamma,
-        delta_parts=parts,
-        capital_delta=max(float(np.max(lengths)), 1.0),
-    )
+    return eigenvalue, eigenvector, np.abs(nu)
 
 
 def _data_parts(inputs, eigenvalue, nu) -> dict[str, float]:
