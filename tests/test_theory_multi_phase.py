@@ -107,25 +107,43 @@ def test_without_a_heavy_class_there_are_no_times():
     assert np.isnan([course.escape, course.deactivation, course.at(1.0).plus]).all()
 
 
-def test_who_lives_against_simulation():
-    """Assert fates neuron by neuron, and their shares, by Euler steps with f = 0."""
-    heavy, angle, number = 4.0, 0.3, 20000
+def isotropic(number):
+    """Return random unit vectors in space, random signs, and x_+, x_- at angle 0.3."""
     random = np.random.default_rng(0)
     b = random.normal(size=(number, 3))
     b /= np.linalg.norm(b, axis=1)[:, None]
     sign = np.where(random.random(number) < 0.5, 1.0, -1.0)
-    plus, minus = np.eye(3)[0], np.array([np.cos(angle), np.sin(angle), 0])
-    predicted = theory.survives(
-        heavy, angle, jnp.asarray(sign > 0), jnp.asarray(b @ plus), jnp.asarray(b @ minus)
-    )
+    return b, sign, np.eye(3)[0], np.array([np.cos(0.3), np.sin(0.3), 0])
+
+
+def fates(b, sign, plus, minus):
+    """Return who lives by the rule."""
+    rows = map(jnp.asarray, (sign > 0, b @ plus, b @ minus))
+    return np.asarray(theory.survives(HEAVY, 0.3, *rows))
+
+
+def test_who_lives_against_simulation():
+    """Assert fates neuron by neuron, by Euler steps with f = 0."""
+    b, sign, plus, minus = isotropic(5000)
+    predicted = fates(b, sign, plus, minus)
     for _ in range(3000):
-        pull = heavy * (b @ plus > 0)[:, None] * plus - (b @ minus > 0)[:, None] * minus
+        pull = HEAVY * (b @ plus > 0)[:, None] * plus - (b @ minus > 0)[:, None] * minus
         b = b + 2e-3 * sign[:, None] * pull
     alive = (b @ plus > 0) | (b @ minus > 0)
-    assert np.mean(alive != np.asarray(predicted)) < 2e-3  # neurons at the border of fates
-    shares = np.array([np.mean(alive & (sign > 0)), np.mean(alive & (sign < 0))])
-    expected = np.array(theory.living_fractions(heavy, angle))
-    np.testing.assert_allclose(shares, expected, atol=4 * 0.5 / np.sqrt(number))
+    assert np.mean(alive != predicted) < 2e-3  # neurons at the border of fates
+
+
+def test_living_fractions_against_monte_carlo():
+    """Assert the expected shares to four standard deviations of a million draws."""
+    draws = isotropic(1_000_000)
+    alive, sign = fates(*draws), draws[1]
+    for share, expected in zip(
+        (np.mean(alive & (sign > 0)), np.mean(alive & (sign < 0))),
+        theory.living_fractions(HEAVY, 0.3),
+        strict=True,
+    ):
+        deviation = np.sqrt(float(expected * (1 - expected)) / len(sign))
+        np.testing.assert_allclose(share, expected, atol=4 * deviation)
 
 
 def test_who_slides_where():
