@@ -1,6 +1,7 @@
 """Observables against closed forms, numpy, scipy, exact arithmetic and automatic derivatives."""
 
 from decimal import Decimal, localcontext
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,10 @@ from scipy.optimize import lsq_linear, nnls
 import relu_flow as rf
 from relu_flow.observe import angle, bundle, kernel, margin, motion, observables, pattern, rank
 from relu_flow.observe.least_squares import bounded_least_squares
+
+# Lists of numbers will do, which the annotations do not say.
+Problem: Any = rf.Problem
+Network: Any = rf.TwoLayerReLU
 
 WIDTH, SAMPLES, FEATURES = 7, 6, 4
 TINY = -10_000.0
@@ -23,9 +28,9 @@ def generic(train="both", reduction="mean", seed=0):
     random = np.random.default_rng(seed)
     inputs = random.normal(size=(SAMPLES, FEATURES))
     targets = np.where(np.arange(SAMPLES) % 2 == 0, 1.0, -1.0)
-    problem = rf.Problem(inputs, targets, reduction=reduction, train=train)
+    problem = Problem(inputs, targets, reduction=reduction, train=train)
     scale = random.normal(size=WIDTH)
-    network = rf.TwoLayerReLU(
+    network = Network(
         random.normal(size=(WIDTH, FEATURES)), random.normal(size=WIDTH), scale, scale + 0.3
     )
     return problem, network
@@ -33,7 +38,7 @@ def generic(train="both", reduction="mean", seed=0):
 
 def shifted(network, by):
     """Return the network with both layers' scales multiplied by exp(by)."""
-    return rf.TwoLayerReLU(
+    return Network(
         network.inner_weight,
         network.outer_weight,
         network.log_scale + by,
@@ -68,7 +73,7 @@ def exact_angle(u, v):
     with localcontext() as context:
         context.prec = 60
         u, v = ([Decimal(float(x)) for x in w] for w in (u, v))
-        dot = lambda a, b: sum(x * y for x, y in zip(a, b, strict=True))
+        dot = lambda a, b: sum((x * y for x, y in zip(a, b, strict=True)), Decimal(0))
         sine = ((dot(u, u) * dot(v, v) - dot(u, v) ** 2) / (dot(u, u) * dot(v, v))).sqrt()
         # The arcsine's series, enough for |sine| < 0.1.
         series = sine * (1 + sine**2 / 6 + 3 * sine**4 / 40 + 15 * sine**6 / 336)
@@ -84,7 +89,7 @@ def test_small_and_nearly_straight_angles_are_exact(size, stretch):
     across -= first * (across @ first) / (first @ first)
     across *= np.linalg.norm(first) / np.linalg.norm(across)
     second = stretch * (first + size * across)
-    network = rf.TwoLayerReLU(np.stack([first, second]), np.ones(2), [0.0, TINY])
+    network = Network(np.stack([first, second]), np.ones(2), [0.0, TINY])
     found = float(angle.angles(network)[0, 1])
     expected, acute = exact_angle(first, second)
     assert acute == (stretch > 0)
@@ -98,9 +103,9 @@ def test_small_and_nearly_straight_angles_are_exact(size, stretch):
 
 def test_largest_and_mean_angle_are_over_living_neurons():
     """Assert a hand-made case: three living neurons at 0, 0.1 and 0.3, a dead one opposite."""
-    problem = rf.Problem([[1.0, 0.0]], [1.0])
+    problem = Problem([[1.0, 0.0]], [1.0])
     at = np.array([0.0, 0.1, 0.3, np.pi])
-    network = rf.TwoLayerReLU(np.stack([np.cos(at), np.sin(at)], 1), [1.0, 1.0, -1.0, 1.0], TINY)
+    network = Network(np.stack([np.cos(at), np.sin(at)], 1), [1.0, 1.0, -1.0, 1.0], TINY)
     np.testing.assert_allclose(angle.largest_angle(problem, network), 0.3, rtol=1e-14)
     np.testing.assert_allclose(angle.mean_angle(problem, network), 0.2, rtol=1e-14)
     np.testing.assert_allclose(angle.positive_angle(problem, network), 0.1, rtol=1e-14)
@@ -132,10 +137,10 @@ def test_ranks_of_exact_cases():
     """Assert that equal singular values give the rank, and that a repeated row adds none."""
     problem, _ = generic()
     rows = np.eye(FEATURES)[[0, 1, 2, 0]] * np.sqrt([0.5, 1, 1, 0.5])[:, None]
-    network = rf.TwoLayerReLU(rows, np.ones(4), TINY)
+    network = Network(rows, np.ones(4), TINY)
     np.testing.assert_allclose(rank.effective_rank(problem, network), 3.0, rtol=1e-14)
     assert int(rank.numerical_rank(problem, network)) == 3
-    uneven = rf.TwoLayerReLU(np.diag([1.0, 1e-3, 1e-6, 0.0]), np.ones(4), TINY)
+    uneven = Network(np.diag([1.0, 1e-3, 1e-6, 0.0]), np.ones(4), TINY)
     assert [int(rank.numerical_rank(problem, uneven, r)) for r in (1e-2, 1e-4, 1e-9)] == [1, 2, 3]
     np.testing.assert_allclose(rank.log_nuclear_norm(problem, network), np.log(3) + TINY)
     assert float(rank.nuclear_norm(problem, network)) == 0.0
@@ -146,9 +151,9 @@ def test_ranks_of_exact_cases():
 
 def square_case():
     """Return two inputs along the axes and five neurons: two alike, one on a hyperplane, dead."""
-    problem = rf.Problem([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0])
+    problem = Problem([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0])
     inner = [[1.0, 1.0], [2.0, 0.5], [1.0, 1e-14], [-1.0, -1.0], [-1.0, 3.0]]
-    return problem, rf.TwoLayerReLU(inner, np.ones(5), TINY)
+    return problem, Network(inner, np.ones(5), TINY)
 
 
 def test_counts_of_a_hand_made_case():
@@ -167,7 +172,7 @@ def test_pattern_distance_counts_entries():
     """Assert the Hamming distance after two neurons change three entries."""
     problem, network = square_case()
     moved = network.inner_weight.at[0].set([-1.0, -1.0]).at[2].set([1.0, 1.0])
-    other = rf.TwoLayerReLU(moved, np.ones(5), 3.0)
+    other = Network(moved, np.ones(5), 3.0)
     assert int(pattern.pattern_distance(problem, network, other)) == 3
     assert int(pattern.distance_from(other)(problem, network)) == 3
     assert int(pattern.distance_from(network)(problem, network)) == 0
@@ -186,9 +191,9 @@ def test_alignment_with_a_direction():
         found = observables.alignment(factor * direction)(problem, shifted(network, by))
         np.testing.assert_allclose(found, cosine, rtol=1e-12)
     with pytest.raises(ValueError, match="must not be zero"):
-        observables.alignment([0.0, 0.0])
+        observables.alignment(np.zeros(2))
     with pytest.raises(ValueError, match="must have one axis"):
-        observables.alignment([[1.0]])
+        observables.alignment(np.ones((1, 1)))
 
 
 def test_outputs_of_classes():
@@ -267,8 +272,8 @@ def test_slide_weights_on_one_hyperplane_shared_by_repeated_inputs():
     back by one of label -1, at angle 0.3, all pulls of equal size.
     """
     cosine, sine = np.cos(0.3), np.sin(0.3)
-    problem = rf.Problem([[1.0, 0.0]] * 4 + [[cosine, sine]], [1.0] * 4 + [-1.0])
-    network = rf.TwoLayerReLU([[0.0, 1.0], [1.0, 0.0], [0.0, -1.0]], [-1.0, 1.0, 1.0], TINY)
+    problem = Problem([[1.0, 0.0]] * 4 + [[cosine, sine]], [1.0] * 4 + [-1.0])
+    network = Network([[0.0, 1.0], [1.0, 0.0], [0.0, -1.0]], [-1.0, 1.0, 1.0], TINY)
     found = np.asarray(motion.activations(problem, network))
     np.testing.assert_allclose(found[0], [cosine / 4] * 4 + [1.0], rtol=1e-12)
     np.testing.assert_array_equal(found[1], np.ones(5))
@@ -282,9 +287,9 @@ def test_slide_weights_on_two_hyperplanes_solve_a_linear_system():
     """Assert two weights of a slide on two hyperplanes against a 2 x 2 solve."""
     random = np.random.default_rng(3)
     inputs = np.vstack([np.eye(3)[:2] + 0.1 * random.normal(size=(2, 3)), [[0.3, 0.25, 1.0]]])
-    problem = rf.Problem(inputs, [1.0, 1.0, -1.0])
+    problem = Problem(inputs, [1.0, 1.0, -1.0])
     normal = np.cross(inputs[0], inputs[1])
-    network = rf.TwoLayerReLU([normal * np.sign(normal @ inputs[2])], [-1.0], TINY)
+    network = Network([normal * np.sign(normal @ inputs[2])], [-1.0], TINY)
     gram = inputs[:2] @ inputs[:2].T
     weights = np.linalg.solve(gram, inputs[:2] @ inputs[2])
     assert np.all((weights > 0) & (weights < 1))
@@ -300,10 +305,10 @@ def test_bundle_and_teacher_coordinates():
     random = np.random.default_rng(2)
     teacher = np.array([0.6, 0.0, 0.8])
     inputs = teacher + 0.2 * random.normal(size=(5, 3))
-    problem = rf.Problem(inputs, inputs @ teacher, rf.SquareLoss(), "mean")
+    problem = Problem(inputs, inputs @ teacher, rf.SquareLoss(), "mean")
     inner = np.vstack([teacher + 0.1 * random.normal(size=(2, 3)), -teacher, teacher])
     outer = np.array([0.5, 0.25, 1.0, -1.0])
-    network = rf.TwoLayerReLU(inner, outer, -0.5)
+    network = Network(inner, outer, -0.5)
     expected = np.exp(-1.0) * (0.5 * inner[0] + 0.25 * inner[1])  # the third is dead
     np.testing.assert_allclose(bundle.bundle(problem, network), expected, rtol=1e-13)
     _, singular, right = np.linalg.svd(inputs)
@@ -322,9 +327,9 @@ def test_bundle_and_teacher_coordinates():
 
 def test_a_solution_of_the_margin_problem_has_no_residual():
     """Assert zero residuals and unit multipliers for one balanced neuron a class."""
-    problem = rf.Problem([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0])
+    problem = Problem([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0])
     for scale in (0.0, TINY):
-        network = rf.TwoLayerReLU([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0], scale)
+        network = Network([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0], scale)
         found = margin.margin_conditions(problem, network)
         assert float(found.stationarity) < 1e-14
         assert abs(float(found.complementarity)) < 1e-14
@@ -336,12 +341,12 @@ def test_margin_of_an_unbalanced_neuron_in_closed_form():
     """Assert sqrt(1 - 4/S^2), S = a^2 + a^-2, for w = a, v = 1/a; zero with v fixed."""
     a = 1.7
     total = a**2 + a**-2
-    network = rf.TwoLayerReLU([[a]], [1 / a], TINY)
-    both = rf.Problem([[1.0]], [1.0])
+    network = Network([[a]], [1 / a], TINY)
+    both = Problem([[1.0]], [1.0])
     expected = np.sqrt(1 - 4 / total**2)
     np.testing.assert_allclose(margin.margin_stationarity(both, network), expected, rtol=RATIO)
     np.testing.assert_allclose(margin.normalised_margin(both, network), 1 / total, rtol=RATIO)
-    inner = rf.Problem([[1.0]], [1.0], train="inner")
+    inner = Problem([[1.0]], [1.0], train="inner")
     assert float(margin.margin_stationarity(inner, network)) < 1e-14
     np.testing.assert_allclose(margin.normalised_margin(inner, network), 1.0, rtol=RATIO)
 
@@ -355,7 +360,7 @@ def test_margin_residuals_agree_with_another_non_negative_least_squares():
     inputs[:, 0] = targets * (1 + random.random(SAMPLES))
     inner = np.outer([2.0, 1.5, -2.0, -1.0], axis) + 0.3 * random.normal(size=(4, FEATURES))
     outer = np.array([1.0, 2.0, -1.5, -1.0])
-    problem = rf.Problem(inputs, targets)
+    problem = Problem(inputs, targets)
     flat = np.append(inner.ravel(), outer)
 
     def constraints(theta):
@@ -371,7 +376,7 @@ def test_margin_residuals_agree_with_another_non_negative_least_squares():
     assert 1 <= np.sum(multipliers > 0) < SAMPLES
     norm = np.linalg.norm(flat)
     for scale in (0.0, TINY):
-        found = margin.margin_conditions(problem, rf.TwoLayerReLU(inner, outer, scale))
+        found = margin.margin_conditions(problem, Network(inner, outer, scale))
         np.testing.assert_allclose(found.stationarity, residual / norm, rtol=1e-10)
         np.testing.assert_allclose(found.multipliers, multipliers / norm**2, atol=1e-12)
         np.testing.assert_allclose(
@@ -381,8 +386,8 @@ def test_margin_residuals_agree_with_another_non_negative_least_squares():
 
 def test_margin_problem_is_infeasible_where_a_sample_is_wrong():
     """Assert infinite residuals and a negative margin."""
-    problem = rf.Problem([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0])
-    network = rf.TwoLayerReLU([[1.0, 1.0]], [1.0])
+    problem = Problem([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0])
+    network = Network([[1.0, 1.0]], [1.0])
     assert float(margin.margin_stationarity(problem, network)) == np.inf
     assert float(margin.margin_complementarity(problem, network)) == np.inf
     np.testing.assert_allclose(margin.normalised_margin(problem, network), -1 / 3, rtol=1e-13)
@@ -446,10 +451,10 @@ def test_tangent_distance_is_one_minus_the_alignment():
         np.testing.assert_allclose(found, expected, rtol=1e-11)
     assert float(kernel.tangent_distance_from(network)(problem, network)) == 0.0
     # Orthogonal kernels: one neuron for each of two orthogonal samples, and one for both.
-    square = rf.Problem([[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0], train="inner")
-    one = rf.TwoLayerReLU([[1.0, -1.0], [-1.0, 1.0]], [1.0, 1e-7], TINY)
-    two = rf.TwoLayerReLU([[1.0, -1.0], [-1.0, 1.0]], [1.0, 0.0], 5.0)
-    three = rf.TwoLayerReLU([[1.0, -1.0], [-1.0, 1.0]], [0.0, 1.0], 5.0)
+    square = Problem([[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0], train="inner")
+    one = Network([[1.0, -1.0], [-1.0, 1.0]], [1.0, 1e-7], TINY)
+    two = Network([[1.0, -1.0], [-1.0, 1.0]], [1.0, 0.0], 5.0)
+    three = Network([[1.0, -1.0], [-1.0, 1.0]], [0.0, 1.0], 5.0)
     assert float(kernel.tangent_distance(square, two, three)) == 1.0
     # diag(1, e^2) and diag(1, 0): half the squared distance is e^4/2 to leading order.
     np.testing.assert_allclose(kernel.tangent_distance(square, one, two), 0.5e-28, rtol=1e-6)

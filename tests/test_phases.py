@@ -1,6 +1,8 @@
 """Phases: their times against closed forms and the planar model, with error bars."""
 
-import jax.numpy as jnp
+from typing import Any
+
+import jax
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -11,7 +13,12 @@ from relu_flow.observe import observables, pattern, schemes
 from relu_flow.observe.motion import activations
 from relu_flow.observe.phases import Latest, Phase, Scheme, SwitchEvent, boundary_time
 
+# Lists of numbers will do, which the annotations do not say.
+Problem: Any = rf.Problem
+Network: Any = rf.TwoLayerReLU
+
 HEAVY, ANGLE, POSITIVE, NEGATIVE, WIDTH = 4, 0.3, 19, 4, 60
+TIMES = [20.0, 100.0, 275.0, 300.0]
 
 # ------------------------------------------------- one neuron: a switch, then logistic growth
 
@@ -50,10 +57,10 @@ def neuron_times(log_scale):
 @pytest.fixture(scope="module")
 def life():
     """Return a function that times the phases of one neuron from a given scale."""
-    problem = rf.Problem([[1.0, 0.0], [0.0, 1.0]], [2.0, -1.0], rf.SquareLoss())
+    problem = Problem([[1.0, 0.0], [0.0, 1.0]], [2.0, -1.0], rf.SquareLoss())
 
     def timed(log_scale):
-        network = rf.TwoLayerReLU([[1.0, 0.5]], [np.sqrt(1.25)], log_scale)
+        network = Network([[1.0, 0.5]], [np.sqrt(1.25)], log_scale)
         return time_phases(problem, network, [LIFE, BOTH], 2 - log_scale / 2)
 
     return timed
@@ -93,8 +100,8 @@ def test_what_is_not_reached_is_said_in_words(life):
 
 def test_schemes_are_checked(life):
     """Assert errors for equal names, a milestone that was not asked for, bad events."""
-    problem = rf.Problem([[1.0]], [1.0])
-    network = rf.TwoLayerReLU([[1.0]], [1.0])
+    problem = Problem([[1.0]], [1.0])
+    network = Network([[1.0]], [1.0])
     other = rf.Milestone(observables.loss, 0.7, -1, "loss 1")
     clash = Scheme.chain("clash", [("a", other)], "made up")
     with pytest.raises(ValueError, match="distinct names"):
@@ -130,11 +137,28 @@ def test_codes_of_switches_are_those_of_the_solver():
 # ---------------------------------------------------------------- two clusters: every phase
 
 
+def _all_schemes(problem):
+    """Return the schemes that are timed, in their order."""
+    return [
+        schemes.multi_phase(),
+        schemes.accuracy_steps(problem),
+        schemes.loss_drop(problem),
+        schemes.norms_overtake(),
+        schemes.last_switch(),
+        schemes.early_alignment(),
+    ]
+
+
+def _all_milestones(problem):
+    """Return their milestones, so that a second solve is the same compiled program."""
+    return [m for scheme in _all_schemes(problem) for m in scheme.milestones()]
+
+
 @pytest.fixture(scope="module")
 def clusters():
     """Return problem, network and phases of four copies of x_+ and one x_-, as in the slides."""
     plus, minus = np.array([1.0, 0.0]), np.array([np.cos(ANGLE), np.sin(ANGLE)])
-    problem = rf.Problem(
+    problem = Problem(
         np.stack([plus] * HEAVY + [minus]),
         np.array([1.0] * HEAVY + [-1.0]),
         reduction="mean",
@@ -144,21 +168,14 @@ def clusters():
     angles = random.uniform(-0.5, 0.8, size=POSITIVE + NEGATIVE)
     angles[POSITIVE:] = ANGLE + np.pi / 2 - random.uniform(0.05, 0.25, size=NEGATIVE)
     signs = np.repeat([1.0, -1.0], [POSITIVE, NEGATIVE])
-    network = rf.TwoLayerReLU(
+    network = Network(
         np.stack([np.cos(angles), np.sin(angles)], axis=1),
         signs,
         np.log(1e-5 / np.sqrt(WIDTH)),
         np.log(1 / np.sqrt(WIDTH)),
     )
-    chosen = [
-        schemes.multi_phase(),
-        schemes.accuracy_steps(problem),
-        schemes.loss_drop(problem),
-        schemes.norms_overtake(),
-        schemes.last_switch(),
-        schemes.early_alignment(),
-    ]
-    return problem, network, time_phases(problem, network, chosen, 300.0, dense=True)
+    chosen = _all_schemes(problem)
+    return problem, network, time_phases(problem, network, chosen, 300.0, ts=TIMES)
 
 
 def test_phases_of_two_clusters_come_in_order_at_their_times(clusters):
@@ -218,29 +235,28 @@ def test_rival_definitions_stand_side_by_side(clusters):
 
 
 def test_losses_and_rates_at_boundaries_are_what_they_are_defined_by(clusters):
-    """Assert the defining quantity at root-found times, by numpy on the dense output."""
-    problem, _, found = clusters
-    inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
-
-    def outputs(t):
-        network = found.run.network_at(jnp.asarray(t))
-        amplitude = np.asarray(network.outer_weight) * np.exp(
-            np.asarray(network.log_scale + network.outer_log_scale)
-        )
-        return np.maximum(inputs @ np.asarray(network.inner_weight).T, 0) @ amplitude
-
-    time = found["loss falls by 0.01", "before"].end.time
-    np.testing.assert_allclose(np.mean(np.exp(-targets * outputs(time))), 0.99, rtol=1e-10)
-    time = found["early alignment", "fitting"].end.time
-    both = np.abs(outputs(time))
-    np.testing.assert_allclose(min(both[:HEAVY].max(), both[HEAVY:].max()), 0.25, rtol=1e-10)
-    time = found["norms overtake", "directions"].end.time
+    """Assert the defining quantity at root-found times, by numpy, on a second run."""
+    problem, network, found = clusters
     step = 1e-3
-    before, after = (found.run.network_at(jnp.asarray(time + d)) for d in (-step, step))
-    unit = lambda n: np.asarray(n.directions())
-    size = lambda n: np.sum(np.exp(2 * np.asarray(n.log_norm())))
-    turning = np.sum(np.linalg.norm(unit(after) - unit(before), axis=1)) / (2 * step)
-    growing = (size(after) - size(before)) / (2 * step)
+    fallen = found["loss falls by 0.01", "before"].end.time
+    fitted = found["early alignment", "fitting"].end.time
+    overtaken = found["norms overtake", "directions"].end.time
+    ts = [fallen, fitted, overtaken - step, overtaken + step]
+    milestones = {m.name: m for m in _all_milestones(problem)}
+    again = rf.solve(problem, network, 300.0, ts=ts, milestones=tuple(milestones.values()))
+    inner = np.asarray(again.networks.inner_weight)
+    scale = np.exp(np.asarray(again.networks.log_scale))
+    outer = np.asarray(network.outer_weight) * np.exp(np.asarray(network.outer_log_scale))
+    true = scale[:, :, None] * inner
+    outputs = np.maximum(true @ np.asarray(problem.inputs).T, 0).transpose(0, 2, 1) @ outer
+    losses = np.mean(np.exp(-np.asarray(problem.targets) * outputs), axis=1)
+    np.testing.assert_allclose(losses[0], 0.99, rtol=1e-10)
+    sizes = np.abs(outputs[1])
+    np.testing.assert_allclose(min(sizes[:HEAVY].max(), sizes[HEAVY]), 0.25, rtol=1e-10)
+    norms = np.linalg.norm(true, axis=2)
+    directions = true / norms[:, :, None]
+    turning = np.sum(np.linalg.norm(directions[3] - directions[2], axis=1)) / (2 * step)
+    growing = (np.sum(norms[3] ** 2) - np.sum(norms[2] ** 2)) / (2 * step)
     np.testing.assert_allclose(growing, turning, rtol=1e-6)
 
 
@@ -265,9 +281,8 @@ def test_slide_weights_read_off_the_network_are_the_duty_cycles(clusters):
     hundred times larger, of which the start shifts the course a little.
     """
     problem, _, found = clusters
-    weights = [
-        activations(problem, found.run.network_at(jnp.asarray(t))) for t in (20.0, 100.0, 275.0)
-    ]
+    networks = [jax.tree.map(lambda leaf, k=k: leaf[k], found.run.networks) for k in range(3)]
+    weights = [activations(problem, network) for network in networks]
     seen = [float(w[POSITIVE, 0]) for w in weights]
     np.testing.assert_allclose(seen, [0.937, 0.9465, 0.975], atol=4e-3)
     np.testing.assert_allclose(weights[2][0, HEAVY], 0.9363, atol=4e-3)

@@ -80,8 +80,8 @@ def multi_phase(angle: FloatScalarLike = 0.01, rate: FloatScalarLike = 1e-5) -> 
     is told right; escape, till a positive neuron begins to slide on a negative sample's
     hyperplane (deactivation); deactivated, till a negative neuron leaves the hyperplane of a
     positive sample on which it slid (reactivation); directional convergence, till all weights'
-    direction changes slower than a rate, after that. Before the mean absolute output has reached 0.05 the
-    flow counts as at the saddle, and outputs' signs there say nothing.
+    direction changes slower than a rate, after that. Before the mean absolute output has reached
+    0.05 the flow counts as at the saddle, and outputs' signs there say nothing.
 
     Args:
         angle: Largest angle of condensed neurons, in radians.
