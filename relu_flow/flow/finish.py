@@ -13,7 +13,6 @@ from .run import Equation, History, Run
 from .step import step_limits
 from .switching import SwitchKind
 from .trajectory import RESULTS, Crossing, SwitchLog, Trajectory
-from .turn import at_rest
 
 
 class DenseOutput(eqx.Module):
@@ -32,9 +31,7 @@ class DenseOutput(eqx.Module):
         slot = jnp.maximum(jnp.searchsorted(history.t, t, side="right") - 1, 0)
         state = history.state_at(slot, equation.frame)
         start, unit, length = history.t[slot], history.unit[slot], history.length[slot]
-        _, step = equation.propose(
-            start, unit, state, at_rest(equation, state), history.told[slot], length, length
-        )
+        _, step = equation.propose(start, unit, state, history.told[slot], length, length)
         limits = step_limits(equation.frame, step)
         offset = jnp.clip((t - start) / unit, 0.0, length)
         log = SwitchLog.empty(1, t.dtype)
@@ -94,6 +91,7 @@ def _statistics(equation: Equation, run: Run, switches: SwitchLog) -> dict[str, 
         "steps": run.tally.steps,
         "truncated_steps": run.tally.truncated,
         "rejected_steps": run.tally.rejected,
+        "unsettled_steps": run.tally.unsettled,
         "rounds": run.counts.rounds,
         "evaluations": run.tally.turns * evaluations(equation.options.solver),
         "switches": switches.num,

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .field import FlowField, Frozen, Weights
+from .field import FlowField, Frozen, Weights, project
+from .frame import Frame
 from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
 
 # Share of `rtol` that a step's own truncation error may take, per neuron.
@@ -26,12 +27,14 @@ class Proposal(eqx.Module):
         reach: How far the series may be used, in that unit; 0 for a rejected step.
         next_unit: Factor for the unit of the next step.
         accepted: Whether the error was within the tolerance.
+        resting: Whether nothing moves any more (see `settle`).
     """
 
     series: Expansion
     reach: Float[Array, ""]
     next_unit: Float[Array, ""]
     accepted: Bool[Array, ""]
+    resting: Bool[Array, ""]
 
 
 def series_order(solver: dfx.AbstractSolver) -> int:
@@ -76,7 +79,7 @@ def _propose_series(solver: Taylor, field, weights, frozen, rtol, forcing) -> Pr
     tolerance = local_tolerance(rtol)
     reach = jnp.min(trusted_length(series.inner, series.outer, tolerance, train_outer))
     reach = jnp.minimum(reach, trusted_pull_length(series.pull, 0.1 * rtol))
-    return Proposal(series, reach, reach, jnp.array(True))
+    return Proposal(series, reach, reach, jnp.array(True), jnp.array(False))
 
 
 def local_tolerance(rtol: Float[Array, ""]) -> Float[Array, ""]:
@@ -117,7 +120,46 @@ def _propose_runge_kutta(solver, field: FlowField, weights, frozen, rtol) -> Pro
         jnp.where(accepted, one, zero),
         factor,
         accepted,
+        jnp.array(False),
     )
+
+
+def settle(
+    frame: Frame,
+    proposal: Proposal,
+    frozen: Frozen,
+    pull_error: Float[Array, " samples"],
+    rtol: Float[Array, ""],
+) -> tuple[Proposal, Frozen]:
+    """Stop a network that only errors drive: of rounding, or of steps.
+
+    At a stationary point the active pulls cancel for every neuron (or are zero). What is
+    left of them is compared with the rounding error of the outputs, and with a tenth of
+    the relative tolerance: after that, switches would be made of noise.
+
+    Returns:
+        The proposal and the rates, both without motion if the network is at rest.
+    """
+    pull = proposal.series.pull[0]
+    share = jnp.maximum(32 * jnp.finfo(pull.dtype).eps, 0.1 * rtol)
+    error = share * jnp.abs(pull) + pull_error
+    drive = project(proposal.series.drive[0], frozen, frame)
+    driven = jnp.linalg.norm(drive, axis=1) > frozen.active @ (error * frame.norms)
+    resting = ~jnp.any(driven)
+
+    def still(series):
+        return series.at[1:].set(jnp.where(resting, 0.0, series[1:]))
+
+    stopped = Proposal(
+        jax.tree.map(still, proposal.series),
+        proposal.reach,
+        jnp.where(resting, 1.0, proposal.next_unit),
+        proposal.accepted | resting,
+        resting,
+    )
+    rates = lambda f: (f.inner_rate, f.outer_rate)
+    moving = jnp.where(resting, 0.0, 1.0)
+    return stopped, eqx.tree_at(rates, frozen, tuple(moving * rate for rate in rates(frozen)))
 
 
 def _fit(degree: int, dtype) -> tuple[Array, Array]:

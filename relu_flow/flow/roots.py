@@ -44,7 +44,7 @@ def deflate(coefficients: Float[Array, "*batch order"]) -> Float[Array, "*batch 
     return coefficients
 
 
-def _lower_bound(bernstein: Float[Array, "*batch order"]) -> Float[Array, " *batch"]:
+def lower_bound(bernstein: Float[Array, "*batch order"]) -> Float[Array, " *batch"]:
     """Bound the first root from below: the steepest chord from the first control point."""
     degree = bernstein.shape[-1] - 1
     index = jnp.arange(1, degree + 1, dtype=bernstein.dtype)
@@ -217,7 +217,7 @@ def first_violation(
     """
     lanes = min(lanes, coefficients.shape[0])
     candidate = jnp.any(bernstein < 0, axis=1)
-    root = jnp.where(candidate, _lower_bound(bernstein), jnp.inf)
+    root = jnp.where(candidate, lower_bound(bernstein), jnp.inf)
     delay = jnp.zeros_like(root) if delay is None else delay
     floor = jnp.zeros_like(root) if floor is None else floor
 

@@ -14,7 +14,7 @@ from .frame import Frame, Neurons
 from .initial import initial_modes, with_dual
 from .local import Counts, Passage
 from .probe import LevelCrossing, Look, Records, State
-from .proposal import Proposal, local_tolerance, propose, series_order
+from .proposal import Proposal, local_tolerance, propose, series_order, settle
 from .step import Step
 from .switching import ACTIVE, near_hyperplanes, onto_slides
 from .trajectory import RESULTS, SwitchLog
@@ -69,24 +69,24 @@ class Equation(eqx.Module):
         asked = self.ts[jnp.minimum(run.records.num_saved, self.ts.shape[0] - 1)]
         return jnp.where(run.records.num_saved < self.ts.shape[0], asked, self.t1)
 
-    def propose(
-        self, t, unit, state: State, resting: Bool[Array, ""], moments, length, left
-    ) -> tuple[Proposal, Step]:
-        """Propose a step of at most `left`; at rest (a loss of zero) nothing moves.
+    def propose(self, t, unit, state: State, moments, length, left) -> tuple[Proposal, Step]:
+        """Propose a step of at most `left`; at rest nothing moves.
 
         `moments` tells what switches do to the outputs over a step of `length`.
         """
-        frozen = self.frozen(state, jnp.where(resting, 0.0, unit))
+        frozen = self.frozen(state, unit)
         weights = (state.neurons.inner, state.neurons.outer)
         solver = self.options.solver
         forcing = forcing_series(moments, length, series_order(solver))
         proposal = propose(solver, self.field, weights, frozen, self.rtol, forcing)
-        horizon = jnp.where(resting, left, jnp.minimum(proposal.reach, left))
+        pull_error = self.pull_error(weights, frozen)
+        proposal, frozen = settle(self.frame, proposal, frozen, pull_error, self.rtol)
+        horizon = jnp.where(proposal.resting, left, jnp.minimum(proposal.reach, left))
         step = Step(
             series=proposal.series,
             modes=state.modes,
             rates=frozen,
-            pull_error=self.pull_error(weights, frozen),
+            pull_error=pull_error,
             horizon=horizon,
             start=t,
             unit=unit,
@@ -180,6 +180,7 @@ class Tally(eqx.Module):
     rejected: Int[Array, ""]
     repels: Int[Array, ""]
     settled: Float[Array, ""]
+    unsettled: Int[Array, ""]
 
 
 class Run(eqx.Module):
@@ -269,7 +270,7 @@ def begin(equation: Equation, t0: Float[Array, ""]) -> Run:
         plan=Plan.new(state, len(options.milestones)),
         log=SwitchLog.empty(options.max_switches, dtype),
         counts=Counts.zero(),
-        tally=Tally(zero, zero, zero, zero, repels, jnp.asarray(jnp.inf, dtype)),
+        tally=Tally(zero, zero, zero, zero, repels, jnp.asarray(jnp.inf, dtype), zero),
         records=Records(
             saved,
             jnp.searchsorted(equation.ts, t0, side="right").astype(jnp.int32),

@@ -151,14 +151,15 @@ class Trajectory(eqx.Module):
         milestones: For each name when the level was crossed.
         result: A member of `RESULTS`.
         stats: Counts: `steps`, `truncated_steps` (cut short at a switch that matters to
-            others), `rejected_steps`, `rounds` (of work local to neurons), `evaluations`
-            (expansions of the whole network, or evaluations of its vector field),
-            `switches`, `slides`, `ties` (switches simultaneous with the one before),
-            `repels` (neurons found on a repelling hyperplane), `vanished` (neurons whose
-            inner weights reached zero), `grazes` (hyperplanes met
-            at hardly any speed: the run is ill-conditioned there), and `settled`, the time
-            from which nothing was driven any more, to rounding, and the network was left
-            alone (`inf` if never).
+            others), `rejected_steps`, `unsettled_steps` (taken although what their switches
+            do to the outputs had not settled to the tolerance: hardly ever), `rounds` (of
+            work local to neurons), `evaluations` (expansions of the whole network, or
+            evaluations of its vector field), `switches`, `slides`, `ties` (switches
+            simultaneous with the one before), `repels` (neurons found on a repelling
+            hyperplane), `vanished` (neurons whose inner weights reached zero), `grazes`
+            (hyperplanes met at hardly any speed: the run is ill-conditioned there), and
+            `settled`, the time from which nothing was driven any more, to rounding, and the
+            network was left alone (`inf` if never).
     """
 
     ts: Float[Array, " times"]

@@ -25,17 +25,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._series import evaluate, powers
+from .._series import evaluate, powers, shift_matrix
 from .field import FlowField
-from .roots import first_violation
+from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
 
 # Share of `rtol` that the switches of one step may take, each.
-_SWITCH_SHARE = 1e-2
+_SWITCH_SHARE = 2e-2
 # Highest power of the forcing, and what its projection leaves of a kink (in R H^2).
 _DEGREE = 6
-_REMAINDER = 5e-4
+_REMAINDER = 7.3e-4
 _QUADRATURE = 12
+# How often lower bounds of roots are improved, and how far below a floor that is given up.
+_REFINEMENTS, _HOPE = 8, 4.0
 
 
 class Reach(eqx.Module):
@@ -80,16 +82,51 @@ def allowed_reach(
     delay = jnp.where(audible, delay / reach, jnp.inf)
     scaled, bernstein = scaled_bernstein(limits, jnp.broadcast_to(reach, limits.shape[:1]))
     candidate = jnp.any(bernstein < 0, axis=-1)
-    loud = candidate & audible & (floor < reach)
+    floor = floor / reach
+    loud = candidate & audible & (floor < 1)
+    forced = jnp.any(candidate & audible) if can_force else jnp.array(False)
+    if can_force:
+        # A bound of each root will do: what a step leaves out, the next begins with.
+        first = jnp.where(loud, lower_bound(bernstein), jnp.inf)
+        key = _refine(flatten(scaled), flatten(first), flatten(delay), flatten(floor))
+        return Reach(reach * jnp.minimum(key, 1.0), forced, weight)
 
     def search():
         return first_violation(
-            flatten(scaled), flatten(bernstein), flatten(delay), flatten(floor / reach), lanes=4
+            flatten(scaled), flatten(bernstein), flatten(delay), flatten(floor), lanes=4
         ).key
 
     key = jax.lax.cond(jnp.any(loud), search, lambda: jnp.full((), jnp.inf, reach.dtype))
-    forced = jnp.any(candidate & audible) if can_force else jnp.array(False)
     return Reach(reach * jnp.minimum(key, 1.0), forced, weight)
+
+
+def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
+    """Return the smallest of the roots' lower bounds, delayed and raised, bounds improved.
+
+    No root lies before the smallest bound, so all may be bounded anew from there on. That
+    is done while it helps the smallest: not if it is too early for that to matter.
+    """
+    order = scaled.shape[-1]
+
+    def smallest(bound):
+        key = jnp.maximum(bound + delay, floor)
+        best = jnp.argmin(key)
+        return key[best], floor[best] < _HOPE * (bound[best] + delay[best])
+
+    def improve(state):
+        bound, key, _, count = state
+        start = jnp.min(bound)
+        shifted = to_bernstein(scaled @ shift_matrix(start, order).T * powers(1 - start, order))
+        beyond = start + (1 - start) * lower_bound(shifted)
+        # One that is at its root already, to rounding, tells nothing about what is beyond.
+        open_ones = jnp.isfinite(bound) & (shifted[:, 0] > 0)
+        bound = jnp.where(open_ones, jnp.maximum(bound, beyond), bound)
+        better, hopeful = smallest(bound)
+        return bound, better, hopeful & (better > 1.02 * key), count + 1
+
+    key, hopeful = smallest(bound)
+    start = (bound, key, hopeful & (key < 1), 0)
+    return jax.lax.while_loop(lambda s: s[2] & (s[3] < _REFINEMENTS), improve, start)[1]
 
 
 def _kink_rate(field: FlowField, step: Step, limits, reach):

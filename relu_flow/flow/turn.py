@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from .._types import IntScalarLike
-from .field import project
 from .local import advance
 from .probe import State, Window, look_next
 from .run import Equation, Plan, Run, Tally
@@ -23,18 +22,17 @@ from .taylor import Taylor
 from .trajectory import RESULTS
 from .truncation import agree, allowed_reach
 
-_MAX_SWEEPS = 5
+# Expansions in which a step's switches have to agree with its pulls before it is halved, and
+# how often it is halved before it is taken, and counted, as it is.
+_SWEEPS, _HALVINGS = 5, 8
 
 
 def turn(equation: Equation, run: Run) -> Run:
     """Take one turn: expand the present step, pass through it, and finish it if it is done."""
     plan, stop = run.plan, equation.next_stop(run)
     left = (stop - run.t) / run.unit
-    resting = jnp.isfinite(run.tally.settled) | at_rest(equation, run.state)
     told = jnp.where(plan.agreed, plan.told, plan.found)
-    proposal, step = equation.propose(
-        run.t, run.unit, run.state, resting, told, plan.reach.length, left
-    )
+    proposal, step = equation.propose(run.t, run.unit, run.state, told, plan.reach.length, left)
     limits = step_limits(equation.frame, step)
     can_force = isinstance(equation.options.solver, Taylor)
     reach = jax.lax.cond(
@@ -49,13 +47,19 @@ def turn(equation: Equation, run: Run) -> Run:
     state = equation.tidy(passage, run.state.neurons)
 
     known = agree(passage.moments, told, reach, equation.rtol)
-    agreed = looking | ~reach.forced | known | (plan.sweeps >= _MAX_SWEEPS - 1)
+    sweeps = plan.sweeps + ~looking
+    unsettled = reach.forced & ~looking & ~known
+    given_up = unsettled & (sweeps >= _SWEEPS * _HALVINGS)
+    agreed = ~unsettled | given_up
+    halved = unsettled & ~given_up & (sweeps % _SWEEPS == 0)
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(looking, b, a), new, old)
     plan = Plan(
-        sweeps=plan.sweeps + ~looking,
+        sweeps=sweeps,
         told=told,
-        found=keep(passage.moments, plan.found),
-        reach=reach,
+        found=keep(jnp.where(halved, 0.0, passage.moments), plan.found),
+        reach=eqx.tree_at(
+            lambda r: r.length, reach, jnp.where(halved, 0.5 * reach.length, reach.length)
+        ),
         agreed=agreed,
         end=keep(state, plan.end),
         truncated=keep(reach.length < step.horizon, plan.truncated),
@@ -75,13 +79,17 @@ def turn(equation: Equation, run: Run) -> Run:
         lambda log: log.num, passage.log, jnp.where(agreed, passage.log.num, run.log.num)
     )
     counts = jax.tree.map(lambda a, b: jnp.where(agreed, a, b), passage.counts, run.counts)
-    tally = eqx.tree_at(lambda tally: tally.turns, run.tally, run.tally.turns + 1)
+    tally = eqx.tree_at(
+        lambda tally: (tally.turns, tally.unsettled),
+        run.tally,
+        (run.tally.turns + 1, run.tally.unsettled + given_up),
+    )
     run = eqx.tree_at(
         lambda run: (run.plan, run.log, run.counts, run.tally, run.records),
         run,
         (plan, log, counts, tally, records),
     )
-    following = lambda run: _next_step(equation, run, resting, end)
+    following = lambda run: _next_step(equation, run, proposal.resting, end)
     return jax.lax.cond(done, following, lambda run: run, run)
 
 
@@ -96,6 +104,7 @@ def _next_step(equation: Equation, run: Run, resting, end) -> Run:
         tally.rejected + ~plan.accepted,
         tally.repels + _turned_repelling(equation, run.state, plan.end),
         settled,
+        tally.unsettled,
     )
     history = run.history
     if history is not None:
@@ -134,23 +143,6 @@ def _judge(equation: Equation, run: Run, end) -> RESULTS:
     for failed, code in reversed(failures):
         result = RESULTS.where(failed, code, result)
     return result
-
-
-def at_rest(equation: Equation, state: State) -> Bool[Array, ""]:
-    """Return whether what drives the neurons is nothing but error: of rounding, or of steps.
-
-    At a stationary point the active pulls cancel for every neuron (or are zero). What is
-    left of them is compared with the rounding error of the outputs, and with a tenth of
-    the relative tolerance: after that, switches would be made of noise.
-    """
-    frame = equation.frame
-    frozen = equation.frozen(state, 1.0)
-    weights = (state.neurons.inner, state.neurons.outer)
-    pull = frame.pull(equation.field.outputs(weights, frozen))
-    share = jnp.maximum(32 * jnp.finfo(pull.dtype).eps, 0.1 * equation.rtol)
-    error = share * jnp.abs(pull) + equation.pull_error(weights, frozen)
-    drive = project((frozen.active * pull) @ frame.inputs, frozen, frame)
-    return jnp.all(jnp.linalg.norm(drive, axis=1) <= frozen.active @ (error * frame.norms))
 
 
 def _turned_repelling(equation: Equation, before: State, after: State) -> Int[Array, ""]:
