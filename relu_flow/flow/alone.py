@@ -1,0 +1,383 @@
+r"""One neuron alone, while the pulls are constants: closed forms from switch to switch.
+
+With a constant pattern the drive $G = |G| e$ is constant too, and with
+$b = \langle w, e\rangle$ the sums $v \pm b$ grow and shrink as $e^{\pm|G|t}$ while the rest
+of $w$ stays. So a preactivation times $u = e^{|G|t}$ is a quadratic in $u$, written here in
+$y = u - 1$, which is as accurate for a switch at once as for a late one:
+
+$$u\,z = z_0 + (z_0 + c v)\,y + \tfrac12 c (v + b)\,y^2, \qquad c = \langle e, x\rangle.$$
+
+With the outer layer fixed $w$ is linear in time. The rule at a hyperplane is Filippov's, for
+constant pulls: a slide's weight is constant, so that a slide ends only when another
+hyperplane is met. It is written down here anew, without power series, and shares no code
+with `switching.py`: so each of the two is an oracle for the other. Shared are only the
+coordinates (`frame.py`).
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ..model.problem import Problem
+from .frame import Frame
+from .switching import ACTIVE, INACTIVE, SLIDING
+
+_LOG_2 = float(np.log(2.0))
+_STALLS = 16  # switches at one instant, beyond four a hyperplane: the modes are inconsistent
+
+
+class Sheets(eqx.Module):
+    """The hyperplanes, and the constant pulls on their positive and negative sides.
+
+    One hyperplane has several samples if inputs are parallel; the lowest-numbered speaks
+    for them (`own`), and on the others both pulls are zero.
+    """
+
+    frame: Frame
+    own: Bool[Array, " samples"]
+    up: Float[Array, " samples"]
+    down: Float[Array, " samples"]
+    jump: Float[Array, " samples"]
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Sheets":
+        """Return the hyperplanes of a problem, its pulls taken at output zero."""
+        frame = Frame.of(problem)
+        up, down = frame.group_pulls(frame.pull(jnp.zeros_like(frame.targets)))
+        own = frame.representative == jnp.arange(problem.samples)
+        return cls(frame, own, up, down, (jnp.abs(up) + jnp.abs(down)) * frame.norms)
+
+    @property
+    def noise(self) -> float:
+        """The relative size below which a sum of products is taken for zero."""
+        return 256 * float(jnp.finfo(self.up.dtype).eps)
+
+    def stuck(self, stalls: Int[Array, " *batch"]) -> Bool[Array, " *batch"]:
+        """Return whether so many switches at one instant mean that no modes are right."""
+        return stalls > 4 * self.own.shape[0] + _STALLS
+
+    def modes(self, side, gone) -> Int[Array, " samples"]:
+        """Return the mode of each sample from the sides of the hyperplanes."""
+        here = side[self.frame.representative]
+        active = (here * jnp.sign(self.frame.factor) > 0) & ~gone
+        mode = jnp.where(active, ACTIVE, INACTIVE)
+        return jnp.where((here == 0) & ~gone, SLIDING, mode).astype(jnp.int8)
+
+
+class Stretch(eqx.Module):
+    """One neuron between two switches; under `vmap` all of them.
+
+    Attributes:
+        start: When it starts.
+        inner: Inner weights there, times a power of two.
+        outer: Outer weight there, likewise if it is trained.
+        exponent: That power.
+        imbalance: $v^2 - |w|^2$ in the present units.
+        rate: Factor of the inner weights' equation at exponent zero.
+        side: Of each hyperplane: +1, -1, or 0 for a slide.
+        fresh: Whether it starts on that hyperplane.
+        slides: The hyperplanes slid on; unused slots hold `samples`.
+        basis: Orthonormal vectors that span the normals of these; zero for unused slots.
+        gone: Whether the inner weights are zero: then it rests for ever.
+        drive: What drives it, across no slide.
+        wait: Time from the start to the next switch.
+        index: What happens then: a hyperplane, or for each slot the two ends of a slide.
+        logged: The modes that were written down last.
+        stalls: Switches so far at the instant of the start.
+        overflow: Whether it needed more slots for slides than there are.
+    """
+
+    start: Float[Array, ""]
+    inner: Float[Array, " features"]
+    outer: Float[Array, ""]
+    exponent: Int[Array, ""]
+    imbalance: Float[Array, ""]
+    rate: Float[Array, ""]
+    side: Int[Array, " samples"]
+    fresh: Bool[Array, " samples"]
+    slides: Int[Array, " slides"]
+    basis: Float[Array, "slides features"]
+    gone: Bool[Array, ""]
+    drive: Float[Array, " features"]
+    wait: Float[Array, ""]
+    index: Int[Array, ""]
+    logged: Int[Array, " samples"]
+    stalls: Int[Array, ""]
+    overflow: Bool[Array, ""]
+
+    @property
+    def next_time(self) -> Float[Array, ""]:
+        """When the next switch is; `inf` if none is to come."""
+        return self.start + self.wait
+
+
+def _orthonormal(sheets: Sheets, slides) -> Float[Array, "slides features"]:
+    """Return an orthonormal basis of the normals of the hyperplanes slid on."""
+    inputs = sheets.frame.inputs
+
+    def extend(k, basis):
+        normal = inputs.at[slides[k]].get(mode="fill", fill_value=0.0)
+        free = _across(basis, normal)
+        length = jnp.linalg.norm(free)
+        used = length > sheets.noise * jnp.linalg.norm(normal)
+        return basis.at[k].set(jnp.where(used, free / jnp.where(used, length, 1.0), 0.0))
+
+    none = jnp.zeros((slides.shape[0], inputs.shape[1]), inputs.dtype)
+    return jax.lax.fori_loop(0, slides.shape[0], extend, none) if slides.shape[0] else none
+
+
+def _across(basis: Float[Array, "slides features"], vector: Float[Array, " features"]):
+    """Remove what lies along the basis (twice, for rounding)."""
+    vector = vector - basis.T @ (basis @ vector)
+    return vector - basis.T @ (basis @ vector)
+
+
+def _forces(sheets: Sheets, side, slides):
+    """Return the drive without the slides' share, and the sum of its parts' sizes."""
+    coefficient = jnp.where(side > 0, sheets.up, jnp.where(side < 0, -sheets.down, 0.0))
+    sliding = jnp.sum(sheets.jump.at[slides].get(mode="fill", fill_value=0.0))
+    size = jnp.abs(coefficient) @ sheets.frame.norms + sliding
+    return coefficient @ sheets.frame.inputs, coefficient, size
+
+
+def _planned(sheets: Sheets, neuron: Stretch) -> Stretch:
+    """Return the stretch with its drive and its next switch."""
+    inputs, norms, noise = sheets.frame.inputs, sheets.frame.norms, sheets.noise
+    base, _, size = _forces(sheets, neuron.side, neuron.slides)
+    drive = _across(neuron.basis, base)
+    rests = (jnp.linalg.norm(drive) <= noise * size) | neuron.gone
+    drive = jnp.where(rests, 0.0, drive)
+    neuron = eqx.tree_at(lambda s: s.drive, neuron, drive)
+    height, push = jnp.where(neuron.fresh, 0.0, inputs @ neuron.inner), inputs @ drive
+    tangent = jnp.abs(push) <= 4 * noise * norms * (size + sheets.jump)
+    push = jnp.where(neuron.fresh & tangent, 0.0, push)
+    hits = _first_crossing(sheets, neuron, height, push)
+    waits = jnp.concatenate([hits, *_slide_ends(sheets, neuron, base, size)])
+    waits = jnp.where(neuron.gone, jnp.inf, waits)
+    index = jnp.argmin(waits).astype(neuron.index.dtype)
+    stuck = sheets.stuck(neuron.stalls)
+    wait = jnp.where(stuck | neuron.overflow, jnp.inf, waits[index])
+    return eqx.tree_at(lambda s: (s.wait, s.index), neuron, (wait, index))
+
+
+def _slide_ends(sheets: Sheets, neuron: Stretch, base, size):
+    """Return 0 for each slide whose weight is beyond its negative or positive end, else `inf`.
+
+    A weight of zero is an end, too: nothing pushes back any more.
+    """
+    samples, slides = sheets.own.shape[0], neuron.slides
+
+    def weigh(i, state):
+        # The basis is triangular in the normals, so the last slide's share comes first.
+        rest, weights = state
+        k = slides.shape[0] - 1 - i
+        normal = sheets.frame.inputs.at[slides[k]].get(mode="fill", fill_value=0.0)
+        along = neuron.basis[k] @ normal
+        weight = -(neuron.basis[k] @ rest) / jnp.where(along == 0, 1.0, along)
+        return rest + weight * normal, weights.at[k].set(weight)
+
+    weights = jnp.zeros(slides.shape, base.dtype)
+    if slides.shape[0]:
+        _, weights = jax.lax.fori_loop(0, slides.shape[0], weigh, (base, weights))
+    pick = lambda array: array.at[slides].get(mode="fill", fill_value=0.0)
+    up, down, norms = pick(sheets.up), pick(sheets.down), pick(sheets.frame.norms)
+    scale = sheets.noise * (pick(sheets.jump) + size) / jnp.where(norms > 0, norms, 1.0)
+    sign, used = jnp.where(up + down < 0, -1.0, 1.0), slides < samples
+    below = used & (sign * (weights + down) <= scale)
+    above = used & (sign * (up - weights) < -scale)
+    return jnp.where(below, 0.0, jnp.inf), jnp.where(above, 0.0, jnp.inf)
+
+
+def _first_crossing(sheets: Sheets, neuron: Stretch, height, push) -> Float[Array, " samples"]:
+    """Return when each hyperplane is met first, `inf` if never or if it is slid on."""
+    sign = jnp.where(sheets.own, neuron.side, 0).astype(height.dtype)
+    start = jnp.maximum(sign * height, 0.0)
+    if not sheets.frame.train_outer:
+        rate = jnp.ldexp(neuron.rate, -neuron.exponent) * neuron.outer
+        return _first_root(jnp.zeros_like(start), sign * rate * push, start)
+    cone = _Cone.of(neuron)
+    cosine = push / jnp.where(cone.speed > 0, cone.speed, 1.0)
+    slope = sign * (height + cosine * neuron.outer)
+    y = _first_root(sign * cosine * cone.rising, slope, start)
+    return jnp.where(cone.speed > 0, jnp.log1p(y) / cone.speed, jnp.inf)
+
+
+def _first_root(a, b, c):
+    """Return the first root of a y^2 + b y + c at which it falls to zero, c being >= 0.
+
+    The formula for it is chosen by the sign of b, so that nothing cancels.
+    """
+    square = b * b - 4 * a * c
+    root = jnp.sqrt(jnp.maximum(square, 0.0))
+    falling = (b < 0) & (square >= 0)
+    first = 2 * c / jnp.where(falling, root - b, 1.0)
+    second = (b + root) / jnp.where(a < 0, -2 * a, 1.0)
+    return jnp.where(falling, first, jnp.where((b >= 0) & (a < 0), second, jnp.inf))
+
+
+class _Cone(eqx.Module):
+    """A neuron along and across its drive: what grows, what shrinks, what stays.
+
+    `rising` is half of v + b and `falling` half of v - b.
+    """
+
+    speed: Float[Array, ""]
+    unit: Float[Array, " features"]
+    across: Float[Array, " features"]
+    rising: Float[Array, ""]
+    falling: Float[Array, ""]
+
+    @classmethod
+    def of(cls, neuron: Stretch) -> "_Cone":
+        speed = jnp.linalg.norm(neuron.drive)
+        unit = neuron.drive / jnp.where(speed > 0, speed, 1.0)
+        along = neuron.inner @ unit
+        across = neuron.inner - along * unit
+        across = across - (across @ unit) * unit
+        # Where v + b or v - b would cancel, the other and their product are used.
+        product = neuron.imbalance + across @ across
+        plus, minus = neuron.outer + along, neuron.outer - along
+        same = neuron.outer * along >= 0
+        safe = lambda x: jnp.where(x == 0, 1.0, x)
+        rising = jnp.where(same, plus, product / safe(minus))
+        falling = jnp.where(same, product / safe(plus), minus)
+        nothing = (neuron.outer == 0) & (along == 0)
+        zero = jnp.zeros_like(speed)
+        rising, falling = jnp.where(nothing, zero, rising), jnp.where(nothing, zero, falling)
+        return cls(speed, unit, across, 0.5 * rising, 0.5 * falling)
+
+
+def moved(sheets: Sheets, neuron: Stretch, wait) -> tuple[Stretch, Bool[Array, ""]]:
+    """Return the neuron's weights after a time, and whether its inner weights are zero."""
+    if not sheets.frame.train_outer:
+        rate = jnp.ldexp(neuron.rate, -neuron.exponent)
+        way = rate * neuron.outer * wait * neuron.drive
+        inner, outer, k = neuron.inner + way, neuron.outer, jnp.zeros_like(neuron.exponent)
+        reach = jnp.linalg.norm(neuron.inner) + jnp.linalg.norm(way)
+        size = jnp.max(jnp.abs(inner))
+    else:
+        cone = _Cone.of(neuron)
+        grown = cone.speed * wait
+        log = lambda x: jnp.log2(jnp.abs(x))
+        across = jnp.linalg.norm(cone.across)
+        logs = (log(cone.rising) + grown / _LOG_2, log(cone.falling) - grown / _LOG_2, log(across))
+        largest = jnp.max(jnp.stack(logs))
+        k = jnp.where(jnp.isfinite(largest), jnp.floor(largest), 0.0).astype(neuron.exponent.dtype)
+        shift = k.astype(grown.dtype) * _LOG_2
+        rising = cone.rising * jnp.exp(grown - shift)
+        falling = cone.falling * jnp.exp(-grown - shift)
+        inner = jnp.ldexp(cone.across, -k) + (rising - falling) * cone.unit
+        outer = rising + falling
+        reach = jnp.ldexp(across, -k) + jnp.abs(rising) + jnp.abs(falling)
+        rests = cone.speed == 0
+        inner, outer = jnp.where(rests, neuron.inner, inner), jnp.where(rests, neuron.outer, outer)
+        k = jnp.where(rests, 0, k)
+        size = jnp.maximum(jnp.max(jnp.abs(inner)), jnp.abs(outer))
+    zero = (jnp.linalg.norm(inner) <= sheets.noise * reach) & (wait > 0)
+    _, more = jnp.frexp(size)
+    more = more.astype(k.dtype)
+    if sheets.frame.train_outer:
+        outer = jnp.ldexp(outer, -more)
+    after = (
+        jnp.ldexp(inner, -more), outer, neuron.exponent + k + more,
+        jnp.ldexp(neuron.imbalance, -2 * (k + more)),
+    )  # fmt: skip
+    where = lambda s: (s.inner, s.outer, s.exponent, s.imbalance)
+    return eqx.tree_at(where, neuron, after), zero
+
+
+def switched(sheets: Sheets, neuron: Stretch) -> Stretch:
+    """Take the neuron to its next switch, through it, and plan what follows."""
+    samples, slots = sheets.own.shape[0], neuron.slides.shape[0]
+    is_hit = neuron.index < samples
+    slot = jnp.where(is_hit, 0, (neuron.index - samples) % max(slots, 1))
+    slid = neuron.slides[slot] if slots else neuron.index
+    r = jnp.where(is_hit, jnp.minimum(neuron.index, samples - 1), slid)
+    time, stalls = neuron.next_time, jnp.where(neuron.wait > 0, 0, neuron.stalls + 1)
+    neuron, gone = moved(sheets, neuron, neuron.wait)
+    gone = gone & is_hit
+    hit = _side_after_hit(sheets, neuron, r)
+    leave = jnp.where(neuron.index < samples + slots, -1, 1)
+    new = jnp.where(is_hit, hit, leave).astype(neuron.side.dtype)
+    enters, slides, overflow = is_hit & (new == 0), neuron.slides, neuron.overflow
+    if slots:
+        unused = slides == samples
+        overflow = overflow | (enters & ~jnp.any(unused))
+        entered = slides.at[jnp.argmax(unused)].set(r.astype(slides.dtype))
+        left = slides.at[slot].set(samples)
+        slides = jnp.where(enters, entered, jnp.where(is_hit, slides, left))
+        slides = jnp.where(gone, samples, slides)
+    else:
+        overflow = overflow | enters
+    basis = _orthonormal(sheets, slides)
+    inner = _across(basis, neuron.inner)
+    inner = jnp.where(gone, 0.0, inner)
+    close = sheets.noise * jnp.linalg.norm(inner) * sheets.frame.norms
+    near = jnp.abs(sheets.frame.inputs @ inner) <= close
+    fresh = (neuron.fresh & near).at[r].set(True)
+    side, gone = neuron.side.at[r].set(new), neuron.gone | gone
+    changed = (time, inner, side, fresh, slides, basis, gone, stalls, overflow)
+    where = lambda s: (
+        s.start, s.inner, s.side, s.fresh, s.slides, s.basis, s.gone, s.stalls, s.overflow
+    )  # fmt: skip
+    return _planned(sheets, eqx.tree_at(where, neuron, changed))
+
+
+def _side_after_hit(sheets: Sheets, neuron: Stretch, r) -> Int[Array, ""]:
+    """Cross if the velocity beyond the hyperplane leads away from it, else slide."""
+    below, above, zero = _normal_speeds(sheets, neuron, r)
+    from_above = jnp.where(below <= zero, -1, 0)
+    from_below = jnp.where(above >= -zero, 1, 0)
+    return jnp.where(neuron.side[r] > 0, from_above, from_below)
+
+
+def _normal_speeds(sheets: Sheets, neuron: Stretch, r):
+    """Return the velocity across a hyperplane on its two sides, and what counts as zero."""
+    base, coefficient, size = _forces(sheets, neuron.side, neuron.slides)
+    normal = sheets.frame.inputs[r]
+    free = _across(neuron.basis, normal)
+    along, square = free @ (base - coefficient[r] * normal), free @ free
+    zero = sheets.noise * jnp.abs(neuron.outer) * sheets.frame.norms[r] * (size + sheets.jump[r])
+    below = neuron.outer * (along - sheets.down[r] * square)
+    return below, neuron.outer * (along + sheets.up[r] * square), zero
+
+
+def started(sheets: Sheets, neuron: Stretch) -> tuple[Stretch, Int[Array, ""]]:
+    """Return the neuron in its first modes, and on how many repelling hyperplanes it is.
+
+    On a hyperplane it starts inactive; if that is wrong, that is its first switch. On a
+    repelling one both sides are right, and so is staying, which is chosen.
+    """
+    samples = sheets.own.shape[0]
+    height = sheets.frame.inputs @ neuron.inner
+    size = jnp.linalg.norm(neuron.inner)
+    near = jnp.abs(height) <= 0.25 * sheets.noise * size * sheets.frame.norms
+    side = jnp.where((height > 0) & ~near, 1, -1).astype(neuron.side.dtype)
+    neuron = eqx.tree_at(lambda s: s.side, neuron, side)
+    speeds = jax.vmap(lambda r: _normal_speeds(sheets, neuron, r))
+    below, above, zero = speeds(jnp.arange(samples))
+    unstable = near & sheets.own & (above > zero) & (below <= zero) & (size > 0)
+    repelling = unstable & (below < -zero)
+    found = jnp.nonzero(repelling, size=neuron.slides.shape[0], fill_value=samples)[0]
+    side = jnp.where(repelling, 0, side).astype(side.dtype)
+    overflow = jnp.sum(repelling) > neuron.slides.shape[0]
+    gone, slides = size == 0, found.astype(neuron.slides.dtype)
+    basis, modes = _orthonormal(sheets, slides), sheets.modes(side, gone)
+    fields = (side, near, slides, basis, gone, modes, overflow)
+    where = lambda s: (s.side, s.fresh, s.slides, s.basis, s.gone, s.logged, s.overflow)
+    neuron = _planned(sheets, eqx.tree_at(where, neuron, fields))
+    return neuron, jnp.sum(unstable, dtype=jnp.int32)
+
+
+def limit_direction(sheets: Sheets, neuron: Stretch) -> Float[Array, " features"]:
+    """Return the direction that the neuron's present stretch leads to as t grows for ever."""
+    own = neuron.inner / jnp.where(neuron.gone, 1.0, jnp.linalg.norm(neuron.inner))
+    if sheets.frame.train_outer:
+        cone = _Cone.of(neuron)
+        speed, unit, sign = cone.speed, cone.unit, jnp.sign(cone.rising)
+    else:
+        speed = jnp.linalg.norm(neuron.drive)
+        unit, sign = neuron.drive / jnp.where(speed > 0, speed, 1.0), jnp.sign(neuron.outer)
+    return jnp.where((speed > 0) & (sign != 0), sign * unit, own)
