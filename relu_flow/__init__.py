@@ -1,11 +1,35 @@
 """Gradient flow of two-layer ReLU networks, exact through every change of pattern."""
 
+from .data.clusters import clusters_check as clusters_check, two_clusters as two_clusters
 from .data.digits import digits as digits
+from .data.norm_rank import (
+    dual_basis_check as dual_basis_check,
+    norm_agrees_with_rank as norm_agrees_with_rank,
+    norm_disagrees_with_rank as norm_disagrees_with_rank,
+)
+from .data.orthogonal import orthogonal as orthogonal, orthogonality_check as orthogonality_check
+from .data.separable import (
+    orthogonally_separable as orthogonally_separable,
+    separability_check as separability_check,
+)
+from .data.teacher import single_neuron as single_neuron, teacher_check as teacher_check
+from .data.teachers import several_neurons as several_neurons, teachers_check as teachers_check
+from .data.trapped import (
+    three_points as three_points,
+    three_points_check as three_points_check,
+    three_points_experiment as three_points_experiment,
+)
+from .flow.compare import Departure as Departure, compare as compare
+from .flow.descend import DescentTrajectory as DescentTrajectory
+from .flow.descent import descent as descent
 from .flow.field import FlowField as FlowField, Frozen as Frozen
 from .flow.frame import Frame as Frame
+from .flow.limit import LimitTrajectory as LimitTrajectory, limit_flow as limit_flow
+from .flow.planar import PlanarRun as PlanarRun, planar as planar
 from .flow.solve import solve as solve
 from .flow.switching import SwitchKind as SwitchKind
 from .flow.taylor import Taylor as Taylor
+from .flow.timing import PhaseTimes as PhaseTimes, time_phases as time_phases
 from .flow.trajectory import (
     RESULTS as RESULTS,
     Crossing as Crossing,
@@ -30,3 +54,9 @@ from .model.loss import (
 from .model.network import TwoLayerReLU as TwoLayerReLU
 from .model.problem import Problem as Problem
 from .observe.milestones import Milestone as Milestone
+from .observe.phases import (
+    Latest as Latest,
+    Phase as Phase,
+    Scheme as Scheme,
+    SwitchEvent as SwitchEvent,
+)

@@ -18,6 +18,7 @@ from .._types import FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .arguments import check_arguments, check_milestones, positive
+from .checkpoint import Checkpoint
 from .descend import (
     DescentTrajectory,
     Optimiser,
@@ -33,7 +34,7 @@ from .descend import (
 from .frame import Frame
 from .probe import LevelCrossing
 from .trajectory import RESULTS
-from .watch import Progress, _Checkpoint
+from .watch import Progress
 
 _STEPS_A_PIECE = 1024
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -65,8 +66,8 @@ def _descend_watched(
     initial_sides, interrupted = sides(state), False
     file = None
     if checkpoint is not None:
-        file = _Checkpoint(Path(checkpoint), _fingerprint(rule, state))
-        state = _typed(file.load)(state)
+        file = Checkpoint(Path(checkpoint), _fingerprint(rule, state))
+        state = file.load(state)
     piece, last = jnp.asarray(_STEPS_A_PIECE), int(rule.last)
     started = time.perf_counter()
     compiled = _proceed_compiled.lower(rule, state, piece).compile()
@@ -78,11 +79,11 @@ def _descend_watched(
             if progress is not None:
                 progress(_report(rule, state, compile_seconds))
             if file is not None and time.monotonic() - kept > _SECONDS_BETWEEN_CHECKPOINTS:
-                _typed(file.save)(state)
+                file.save(state)
                 kept = time.monotonic()
     except BaseException as error:
         if file is not None:
-            _typed(file.save)(state)
+            file.save(state)
         if throw or not isinstance(error, KeyboardInterrupt):
             raise
         interrupted = True
@@ -90,11 +91,6 @@ def _descend_watched(
     if file is not None and not interrupted:
         file.remove()
     return trajectory
-
-
-def _typed(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a method that is annotated for flows alone be called for descent."""
-    return method
 
 
 def _report(rule: Rule, state: State, compile_seconds: float) -> Progress:

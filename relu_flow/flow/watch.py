@@ -1,8 +1,6 @@
 """A run in pieces, on the host: progress is told, and the run kept in a file."""
 
 import hashlib
-import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .checkpoint import Checkpoint
 from .finish import finish
 from .run import Equation, Options, Run, begin, make_equation
 from .trajectory import RESULTS, Trajectory
@@ -74,7 +73,7 @@ def solve_watched(
     file = None
     if checkpoint is not None:
         inputs = (problem, network, t0, t1, ts, rtol)
-        file = _Checkpoint(Path(checkpoint), _fingerprint(inputs, options))
+        file = Checkpoint(Path(checkpoint), _fingerprint(inputs, options))
         run = file.load(run)
     piece = jnp.asarray(_STEPS_A_PIECE)
     started = time.perf_counter()
@@ -128,40 +127,3 @@ def _fingerprint(inputs, options: Options) -> str:
     )  # fmt: skip
     digest.update(repr(statics).encode())
     return digest.hexdigest()
-
-
-class _Checkpoint(eqx.Module):
-    """A run in a file: one line that says of which run, then its arrays."""
-
-    path: Path
-    fingerprint: str
-
-    def save(self, run: Run) -> None:
-        """Write the run, whole or not at all."""
-        aside = self.path.with_name(self.path.name + ".part")
-        with aside.open("wb") as file:
-            file.write(json.dumps({"fingerprint": self.fingerprint}).encode() + b"\n")
-            eqx.tree_serialise_leaves(file, run)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, self.path)
-
-    def load(self, run: Run) -> Run:
-        """Return the run in the file, or the given one if there is no file."""
-        if not self.path.exists():
-            return run
-        with self.path.open("rb") as file:
-            try:
-                header = json.loads(file.readline())
-            except ValueError:
-                header = {}
-            if header.get("fingerprint") != self.fingerprint:
-                raise ValueError(
-                    f"Argument `checkpoint` must name a file of this run, but {self.path} "
-                    "belongs to another one (or is damaged). Remove it to start anew."
-                )
-            return eqx.tree_deserialise_leaves(file, run)
-
-    def remove(self) -> None:
-        """Remove the file: the run is complete."""
-        self.path.unlink(missing_ok=True)
