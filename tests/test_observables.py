@@ -80,7 +80,7 @@ def exact_angle(u, v):
         return float(series), dot(u, v) > 0
 
 
-@pytest.mark.parametrize("size", [1e-4, 1e-8, 1e-10, 1e-12])
+@pytest.mark.parametrize("size", [1e-4, 1e-8, 1e-10, 1e-12, 1e-15])
 @pytest.mark.parametrize("stretch", [1.0, -1.0, 3.7])
 def test_small_and_nearly_straight_angles_are_exact(size, stretch):
     """Assert angles near 0 and pi against 60-digit arithmetic on the same floats."""
@@ -93,12 +93,24 @@ def test_small_and_nearly_straight_angles_are_exact(size, stretch):
     found = float(angle.angles(network)[0, 1])
     expected, acute = exact_angle(first, second)
     assert acute == (stretch > 0)
-    assert expected == pytest.approx(size, rel=1e-3)
+    # The floats that store the vectors are rounded: at 1e-15 the angle is not what was meant.
+    np.testing.assert_allclose(expected, size, rtol=1e-3, atol=1e-15)
     if acute:
-        assert found == pytest.approx(expected, rel=1e-9)
-        assert float(angle.angles(network)[1, 0]) == pytest.approx(expected, rel=1e-9)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        np.testing.assert_allclose(angle.angles(network)[1, 0], expected, rtol=1e-12)
     else:
         assert abs(found - (np.pi - expected)) <= 2 * np.spacing(np.pi)
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e-12])
+def test_small_angles_need_no_fused_arithmetic(size):
+    """Assert the same operation by operation, where products are rounded before a sum."""
+    random = np.random.default_rng(6)
+    first, across = random.normal(size=(2, FEATURES))
+    second = 3.7 * (first + size * across)
+    with jax.disable_jit():
+        found = float(angle._angle(jnp.asarray(first), jnp.asarray(second)))
+    np.testing.assert_allclose(found, exact_angle(first, second)[0], rtol=1e-9)
 
 
 def test_largest_and_mean_angle_are_over_living_neurons():
@@ -140,7 +152,7 @@ def test_ranks_of_exact_cases():
     network = Network(rows, np.ones(4), TINY)
     np.testing.assert_allclose(rank.effective_rank(problem, network), 3.0, rtol=1e-14)
     assert int(rank.numerical_rank(problem, network)) == 3
-    uneven = Network(np.diag([1.0, 1e-3, 1e-6, 0.0]), np.ones(4), TINY)
+    uneven = Network(np.diag([1e3, 1.0, 1e-3, 0.0]), np.ones(4), TINY)
     assert [int(rank.numerical_rank(problem, uneven, r)) for r in (1e-2, 1e-4, 1e-9)] == [1, 2, 3]
     np.testing.assert_allclose(rank.log_nuclear_norm(problem, network), np.log(3) + TINY)
     assert float(rank.nuclear_norm(problem, network)) == 0.0
@@ -415,6 +427,17 @@ def test_bounded_least_squares_agrees_with_scipy(seed):
     other = np.sqrt(2 * lsq_linear(matrix, target, (0, 0.3), method="bvls").cost)
     residual = np.linalg.norm(matrix @ bounded - target)
     np.testing.assert_allclose(residual, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("seed", "shift"), [(6, 0), (10, 0), (1, 1), (16, 1), (25, 2)])
+def test_bounded_least_squares_leaves_an_upper_bound_again(seed, shift):
+    """Assert residuals in cases where an entry that was at its upper bound ends below it."""
+    random = np.random.default_rng(seed)
+    matrix = random.normal(size=(8, 8)) + shift
+    target = random.normal(size=8) + 3 * shift
+    found = np.asarray(bounded_least_squares(matrix, target, 0.3))
+    other = np.sqrt(2 * lsq_linear(matrix, target, (0, 0.3), method="bvls").cost)
+    np.testing.assert_allclose(np.linalg.norm(matrix @ found - target), other, rtol=1e-11)
 
 
 # ---------------------------------------------------------------- kernel

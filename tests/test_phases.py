@@ -216,7 +216,7 @@ def test_plateau_begins_where_the_planar_model_turns(clusters):
 
 def test_rival_definitions_stand_side_by_side(clusters):
     """Assert boundaries shared by schemes, and an alignment that ends with the last slide."""
-    _, _, found = clusters
+    problem, network, found = clusters
     escape = found["multi-phase", "plateau"].end.time
     np.testing.assert_allclose(found["accuracy", "plateau"].end.time, escape, rtol=1e-12)
     table = found.run.switches.to_pandas()
@@ -227,6 +227,9 @@ def test_rival_definitions_stand_side_by_side(clusters):
     np.testing.assert_allclose(aligned.time, entered.max(), rtol=1e-10)
     assert aligned.error < 1e-9 * aligned.time
     assert found["multi-phase", "escape"].end.time == entered[entered > escape].min()
+    slid = table[table["kind"] == "slide_enter"]["time"].min()
+    event = SwitchEvent("first slide", (rf.SwitchKind.SLIDE_ENTER,))
+    assert boundary_time(event, problem, network, found.run) == slid > table["time"].min()
     assert found["loss falls by 0.01", "before"].end.time < 0.2
     assert set(found.to_pandas()["scheme"]) == {
         "multi-phase", "accuracy", "loss falls by 0.01", "norms overtake", "last switch",
