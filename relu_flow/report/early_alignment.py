@@ -95,15 +95,17 @@ def draw_inner(data: xr.Dataset, path: Path) -> None:
         Line2D([], [], color=_POSITIVE, label="v = +1"),
         Line2D([], [], color=_NEGATIVE, label="v = -1"),
     ]
-    axes[0, 0].legend(handles=handles, fontsize=8, loc="center left")
+    axes[0, 0].legend(handles=handles, fontsize=8, loc="center right")
     axes[0, 1].plot(time[shown], data["loss"][shown], color=_DARK, label="flow")
-    coarse = data["coarse"].to_numpy()
-    for colour, rate in zip(_RATES, data["rate"].to_numpy(), strict=True):
-        coarser = rate == data.attrs["paper_rate"]
+    for colour, rate in zip(_RATES, data["rate"].to_numpy(), strict=False):
         axes[0, 1].plot(
-            coarse[1:], data["descent_loss"].sel(rate=rate)[1:], color=colour,
-            ls="" if coarser else ":", marker="o" if coarser else "", ms=3, label=f"rate {rate:g}",
+            data["fine"][1:], data["descent_loss"].sel(rate=rate)[1:], color=colour, ls="--",
+            label=f"descent, rate {rate:g}",
         )  # fmt: skip
+    axes[0, 1].plot(
+        data["coarse"][1:], data["paper_loss"][1:], color=_RATES[-1], ls="", marker="o", ms=3,
+        label=f"descent, rate {data.attrs['paper_rate']:g}",
+    )  # fmt: skip
     axes[0, 1].axhline(0.5, color=_PUBLISHED, lw=0.8, label="published start, about 0.5")
     axes[0, 1].set_ylabel("loss")
     axes[0, 1].legend(fontsize=8)
@@ -115,7 +117,8 @@ def draw_inner(data: xr.Dataset, path: Path) -> None:
         axes[1, 0].plot(time[shown], values / values.max(), color=colour, label=label)
     axes[1, 0].plot(time[shown], data["loss"][shown], color=_DARK, lw=1, label="loss")
     axes[1, 0].set_ylabel("relative to the largest")
-    axes[1, 0].legend(fontsize=8, loc="center right")
+    axes[1, 0].set_ylim(-0.03, 1.4)
+    axes[1, 0].legend(fontsize=8, loc="upper right")
     for axis in (axes[0, 0], axes[0, 1], axes[1, 0]):
         axis.set_xscale("log")
         axis.set_xlabel("gradient-flow time")
@@ -124,7 +127,7 @@ def draw_inner(data: xr.Dataset, path: Path) -> None:
         "iteration 1\nof the paper", (data.attrs["paper_rate"], 0), fontsize=7, color="0.35",
         xytext=(4, 0), textcoords="offset points",
     )  # fmt: skip
-    _departure(axes[1, 1], data.isel(rate=slice(0, -1)))
+    _departure(axes[1, 1], data)
     _save(figure, path)
 
 

@@ -47,7 +47,8 @@ _UNBALANCED = "Theorem 1 asks for a balanced start: for orientation"
 
 def pair(angle: float) -> Problem:
     """Return the inputs (1, 0) and (sin angle, cos angle), both labelled +1; 0 is orthogonal."""
-    return Problem([[1.0, 0.0], [math.sin(angle), math.cos(angle)]], [1.0, 1.0], reduction="mean")
+    inputs = np.array([[1.0, 0.0], [math.sin(angle), math.cos(angle)]])
+    return Problem(inputs, np.ones(2), reduction="mean")
 
 
 def two_classes(seed: int) -> Problem:
