@@ -227,9 +227,9 @@ def test_rival_definitions_stand_side_by_side(clusters):
     np.testing.assert_allclose(aligned.time, entered.max(), rtol=1e-10)
     assert aligned.error < 1e-9 * aligned.time
     assert found["multi-phase", "escape"].end.time == entered[entered > escape].min()
-    slid = table[table["kind"] == "slide_enter"]["time"].min()
-    event = SwitchEvent("first slide", (rf.SwitchKind.SLIDE_ENTER,))
-    assert boundary_time(event, problem, network, found.run) == slid > table["time"].min()
+    left = table[table["kind"] == "slide_exit_active"]["time"].min()
+    event = SwitchEvent("first exit", (rf.SwitchKind.SLIDE_EXIT_ACTIVE,))
+    assert boundary_time(event, problem, network, found.run) == left > table["time"].min()
     assert found["loss falls by 0.01", "before"].end.time < 0.2
     assert set(found.to_pandas()["scheme"]) == {
         "multi-phase", "accuracy", "loss falls by 0.01", "norms overtake", "last switch",
