@@ -1,5 +1,23 @@
-"""Experiments of the paper; filled in by the commits that follow."""
+"""Learning a single neuron: the paper's figures and tables, and six checks beyond them.
 
+Source:
+    Chistikov, Englert, Lazić, "Learning a Neuron by a Shallow ReLU Network: Dynamics and
+    Implicit Bias for Correlated Inputs" (2023), the experiments. Its seeds are not given:
+    draws are of our own, and what can be compared is how angles go with the scale.
+"""
+
+from . import (
+    single_neuron_angles,
+    single_neuron_checks,
+    single_neuron_course,
+    single_neuron_phases,
+)
 from .experiment import Experiment
 
-EXPERIMENTS: tuple[Experiment, ...] = ()
+# Those that take minutes come first, the long tables of angles last.
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *single_neuron_phases.EXPERIMENTS,
+    *single_neuron_checks.EXPERIMENTS,
+    *single_neuron_course.EXPERIMENTS,
+    *reversed(single_neuron_angles.EXPERIMENTS),
+)
