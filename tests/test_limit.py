@@ -158,7 +158,6 @@ def test_agrees_with_explicit_euler(mixed, train, balancedness, kind):
     assert gaps[1] < 0.5 * gaps[0]
 
 
-@pytest.mark.xfail(strict=True, reason="the engine's search passes over a constant negative limit")
 @pytest.mark.parametrize("balancedness", [-0.05, 0.3])
 def test_agrees_with_the_engine_on_unbalanced_networks(mixed, balancedness):
     """Assert slides handed from one hyperplane to another within a long step."""

@@ -76,6 +76,19 @@ def test_search_over_many_finds_two_close_crossings(gap):
     assert abs(float(first.time) - 0.37) < 1e-15 / gap
 
 
+@pytest.mark.parametrize("rise", [0.0, 0.5, 3.0])
+def test_search_over_many_takes_what_is_negative_at_once(rise):
+    """Assert that one violated from the start, and not falling, comes before later roots."""
+    violated = np.zeros(17)
+    violated[:2] = -1.0, rise
+    coefficients = jnp.asarray(
+        np.stack([with_roots(0.1), np.resize(violated, with_roots(0.1).size)])
+    )
+    first = first_violation(coefficients, to_bernstein(coefficients), lanes=1)
+    assert int(first.index) == 1
+    assert float(first.time) == 0.0
+
+
 def test_delay_and_floor_choose_by_their_key():
     """Assert that a delayed early root may come after a later one."""
     coefficients = jnp.asarray(np.stack([with_roots(0.2), with_roots(0.3)]))

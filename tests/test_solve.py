@@ -123,6 +123,7 @@ def test_milestones_are_roots_of_their_observable(base):
         rf.Milestone(observables.loss, start * 0.5, +1, name="rise"),
         rf.Milestone(observables.loss, 1e-9, -1, name="too low"),
         rf.Milestone(observables.accuracy, 0.99, +1, name="fit"),
+        rf.Milestone(observables.accuracy, 1.0, +1, name="rest"),
     ]
     trajectory = rf.solve(problem, network, END, milestones=milestones, dense=True, max_steps=400)
     times = {name: float(found.time) for name, found in trajectory.milestones.items()}
@@ -137,6 +138,8 @@ def test_milestones_are_roots_of_their_observable(base):
         for gap in (-1e-9, 1e-9)
     )
     assert before < 0.99 <= after
+    # It jumps onto its level here and rests there, and crosses the one below at that time.
+    np.testing.assert_allclose(times["rest"], times["fit"], rtol=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -174,8 +174,9 @@ def _learn(records: Records, search: Search, target, value, window: Window):
     resolution = 4 * jnp.finfo(window.start.dtype).eps
     finest = resolution * (jnp.abs(window.start) / window.unit + search.high)
     narrow = search.high - search.low <= finest
-    found = narrow | (here == 0) | (search.trials >= _MAX_TRIALS)
-    time = window.start + window.unit * jnp.where(here == 0, target, search.high)
+    # A value of zero ends nothing: an observable that jumps may rest on its level.
+    found = narrow | (search.trials >= _MAX_TRIALS)
+    time = window.start + window.unit * search.high
     slot = jnp.where(found & (search.index >= 0), search.index, value.shape[0])
     times = records.time.at[slot].set(time, mode="drop")
     records = eqx.tree_at(lambda r: r.time, records, times)

@@ -51,7 +51,9 @@ def lower_bound(bernstein: Float[Array, "*batch order"]) -> Float[Array, " *batc
     start = bernstein[..., :1]
     slope = jnp.max((start - bernstein[..., 1:]) * (degree / index), axis=-1)
     bound = start[..., 0] / jnp.where(slope > 0, slope, 1.0)
-    return jnp.clip(jnp.where(slope > 0, bound, 1.0), 0.0, 1.0)
+    bound = jnp.clip(jnp.where(slope > 0, bound, 1.0), 0.0, 1.0)
+    # One that is negative at once is so at once, falling or not.
+    return jnp.where(start[..., 0] < 0, 0.0, bound)
 
 
 def _sign_changes(bernstein: Float[Array, "lanes order"]) -> Int[Array, " lanes"]:

@@ -191,4 +191,5 @@ class Trajectory(eqx.Module):
             raise ValueError(
                 "Method `network_at` needs dense output, but `solve` was called with `dense=False`."
             )
-        return self._dense(t)
+        # As an array: a Python number would be compiled in, anew for every time.
+        return self._dense(jnp.asarray(t))
