@@ -7,7 +7,7 @@ import pytest
 
 from relu_flow.reproduce import early_alignment_planar as planar
 from relu_flow.reproduce.early_alignment import EXPERIMENTS
-from relu_flow.reproduce.experiment import run_experiments
+from relu_flow.reproduce.experiment import Bench, run_experiments
 
 # Figure 7 of the paper, read off its captions: losses at iterations 7000 and 21000.
 PUBLISHED = {"7000": 9.93e-1, "21000": 7.49e-3}
@@ -41,7 +41,7 @@ def test_published_losses_lie_among_seeds(done):
 def test_descent_is_as_plain_numpy_has_it(done):
     """Assert losses at rate 0.002 by a loop in numpy, from the same initial weights."""
     data = done[1].data
-    network = planar.start(_Seeded(0), 0)
+    network = planar.start(Bench(done[0], True, 0, True, ""), 0)
     inner = np.asarray(network.inner_weight) * 1e-6
     outer = np.asarray(network.outer_weight) * 1e-6
     inputs = np.array([[1.0, 0.0], [np.sin(0.1), np.cos(0.1)]])
@@ -53,13 +53,6 @@ def test_descent_is_as_plain_numpy_has_it(done):
     loss = np.mean(np.exp(-np.maximum(inputs @ inner.T, 0) @ outer))
     index = int(np.argmin(np.abs(data["time"].to_numpy() - 16.0)))
     np.testing.assert_allclose(data["descent_loss"][0, index], loss, rtol=1e-8)
-
-
-class _Seeded:
-    """All that `start` reads of a bench."""
-
-    def __init__(self, seed):
-        self.seed = seed
 
 
 def test_departure_is_proportional_to_the_rate(done):
