@@ -156,7 +156,6 @@ def _departure(axis: Axes, data: xr.Dataset) -> None:
 def teachers_figure(data: xr.Dataset, path: Path) -> None:
     """Draw the learning of two opposite teachers, and the limit against the scale."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
-    exponents = data["exponent"].to_numpy()
     colours = {1.0: _NEGATIVE, 3.0: _POSITIVE}
     axes[0].plot(data["time"], data["loss"], color=_DARK, lw=1.3)
     axes[0].set_yscale("log")
@@ -173,8 +172,11 @@ def teachers_figure(data: xr.Dataset, path: Path) -> None:
         axis.set_title(f"{_SCALE} = {_power(data.attrs['shown'])}", fontsize=9)
     axes[2].set_yscale("log")
     axes[2].set_ylabel(r"$\|W\|_*/\|W\|_F - 1$ of the limit")
-    axes[2].plot(_powers(exponents), data["spread"], "o-", color=_DARK, ms=4, lw=1)
-    _slope_guide(axes[2], data["spread"], 1)
+    done = data.isel(exponent=data["final_loss"].to_numpy() < 1e-9)
+    scales = _powers(done["exponent"].to_numpy())
+    axes[2].plot(scales, done["spread"], "o-", color=_DARK, ms=4, lw=1)
+    if scales.size:
+        _slope_guide(axes[2], done["spread"], 1)
     _scale_axes(axes[2:])
     size = f"d = {data.attrs['features']}, m = {data.attrs['neurons']}"
     figure.suptitle(f"Two opposite teachers of norms 1 and 3: {size}", fontsize=11)
@@ -274,7 +276,7 @@ def orthogonal_figure(data: xr.Dataset, path: Path) -> None:
         axes[1].plot(_powers(exponents), excess, **style)
         axes[2].plot(_powers(exponents), here["max_angle"], **style)
     axes[0].set_ylabel("effective rank")
-    axes[1].set_yscale("symlog", linthresh=1e-5)
+    axes[1].set_yscale("symlog", linthresh=1e-4)
     axes[1].set_ylabel("square norm by the least known, less one")
     axes[2].set_yscale("log")
     axes[2].set_ylabel("largest angle of active neurons, degrees")

@@ -197,8 +197,7 @@ def _clusters(problem: Problem, teachers, networks: TwoLayerReLU) -> dict:
 def _two_teachers(bench: Bench) -> Findings:
     """Learn two opposite teachers of norms 1 and 3 at several scales."""
     features, width = (4, 50) if bench.quick else (16, 200)
-    scales = (-4, -6, -8) if bench.quick else (0, -1, -2, -3, -4, -5, -6, -7, -8)
-    shown = -6 if bench.quick else -7
+    scales = tuple(range(-3, -10, -1)) if bench.quick else (0, -1, -2, -3, -4, -5, -6, -7, -8)
     data_key, key = jr.split(jr.fold_in(jr.key(bench.seed), 0))
     problem, found = several_neurons(data_key, features)
     pieces = {}
@@ -211,6 +210,8 @@ def _two_teachers(bench: Bench) -> Findings:
 
         pieces[exponent] = bench.piece(f"{runs.scale_name(exponent)}", compute)
     last = lambda name: np.stack([pieces[e][name][-1] for e in scales])
+    done = [e for e in scales if pieces[e]["loss"][-1] < runs.LEVEL]
+    shown = min(done or scales, key=lambda e: abs(e + 7))
     course = pieces[shown]
     data = xr.Dataset(
         {

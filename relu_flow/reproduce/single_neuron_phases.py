@@ -32,7 +32,7 @@ def _network_at(run: Trajectory, t) -> TwoLayerReLU:
     return run.network_at(t)
 
 
-class _Flow:
+class CompiledFlow:
     """A run whose dense output is compiled: it is asked for at hundreds of times."""
 
     def __init__(self, run: Trajectory):
@@ -52,7 +52,7 @@ def _record(bench: Bench, exponent: int) -> tuple[Record, Trajectory]:
     found = constants(problem, network, np.asarray(teacher), log_lambda)
     end = (20 - 2 * log_lambda) / found.gamma_norm
     run = solve(problem, network, end, rtol=_RESOLUTION / 10, dense=True, max_steps=1024)
-    return Record(Evidence(problem, network, _Flow(run)), found, _RESOLUTION), run
+    return Record(Evidence(problem, network, CompiledFlow(run)), found, _RESOLUTION), run
 
 
 def _compared(record: Record, name: str) -> list:

@@ -21,7 +21,7 @@ from .experiment import Bench
 
 LEVEL = 1e-9  # the paper stops at this loss
 LATEST = 2e5  # its 2e7 iterations at a learning rate of .01
-_QUICK_LATEST = 3e3
+_QUICK_LATEST = 1e3
 _TOLERANCES = (1e-9, 1e-10, 1e-12, 1e-11)  # the first will do, but see `_attempt`
 LOG_STEP = math.log(4.0)  # scales are powers of four
 _SHARES = np.geomspace(2**-10, 1.0, 72)  # of a run, where the network is recorded

@@ -1,0 +1,105 @@
+"""The experiments on a single teacher neuron: the small forms, and what is kept of them."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import relu_flow as rf
+from relu_flow.data.teacher import single_neuron
+from relu_flow.reproduce import single_neuron_runs as runs
+from relu_flow.reproduce.experiment import Bench, run_experiments
+from relu_flow.reproduce.single_neuron import EXPERIMENTS
+from relu_flow.reproduce.single_neuron_course import _crossings
+
+
+@pytest.fixture(scope="module")
+def cohesion(tmp_path_factory):
+    """Return the findings of one experiment in its quick form, and its folder."""
+    out = tmp_path_factory.mktemp("single-neuron")
+    found = run_experiments(
+        "single-neuron", EXPERIMENTS, out, only=("cohesion",), quick=True, quiet=True
+    )
+    return found["cohesion"], out
+
+
+def test_angles_of_the_limit_fall_by_four_a_step(cohesion):
+    """Assert the published factor of 4.00, from angles over seven orders of magnitude."""
+    findings, _ = cohesion
+    final = findings.data["final"].sel(exponent=[-4, -7, -13]).to_numpy()
+    np.testing.assert_allclose((final[0] / final[1]) ** (1 / 3), 4.0, atol=0.01)
+    np.testing.assert_allclose((final[1] / final[2]) ** (1 / 6), 4.0, atol=0.01)
+    row = next(row for row in findings.rows if "factor" in row.quantity)
+    assert row.measured == pytest.approx(4.0, abs=0.01)
+    assert row.published == "4.00 in its tables"
+
+
+def test_results_are_kept(cohesion, capsys):
+    """Assert that a second call computes nothing, and gives the same table and data."""
+    findings, out = cohesion
+    folder = out / "cohesion"
+    made = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
+    assert len(made) == findings.data.sizes["exponent"]
+    again = run_experiments(
+        "single-neuron", EXPERIMENTS, out, only=("cohesion",), quick=True, quiet=True
+    )["cohesion"]
+    assert "kept from before" in capsys.readouterr().out
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.npz")} == made
+    assert again.rows == findings.rows
+    assert again.data.equals(findings.data)
+    assert (folder / "figure.png").stat().st_size > 10_000
+    assert json.loads((folder / "done.json").read_text())["quick"]
+
+
+def test_names_of_pieces_keep_the_sign_of_a_scale():
+    names = {runs.scale_name(exponent) for exponent in (2, -2, 0.5, -0.5, 0)}
+    assert len(names) == 5
+    letters = {"".join(c for c in name if c.isalnum()) for name in names}
+    assert len(letters) == 5
+
+
+def test_guess_of_the_end_is_when_the_reduced_equation_ends():
+    """Assert it against Euler's method for the bundle from half the teacher on."""
+    problem, found = single_neuron(jax.random.key(3), 4)
+    teacher, inputs = np.asarray(found.teacher), np.asarray(problem.inputs)
+    scatter = inputs.T @ inputs / 4
+    bundle, t, step = 0.5 * teacher, 0.0, 0.02
+    while 0.5 * (teacher - bundle) @ scatter @ (teacher - bundle) > 1e-9:
+        size = np.linalg.norm(bundle)
+        force = scatter @ (teacher - bundle)
+        bundle = bundle + step * (size * force + bundle * (bundle @ force) / size)
+        t += step
+    guess = runs._guessed_end(problem, -10.0, 1e-9)
+    start = 10 / np.linalg.norm(np.asarray(found.gamma))
+    assert 1.0 < (guess - start) / t < 1.6
+
+
+def test_bound_of_cohesion_by_hand():
+    # 4^-8 to the power 1/4 is 1/16; 1 - 4/16 = 3/4.
+    assert runs.cohesion_bound(-8) == pytest.approx(math.degrees(math.acos(0.75)), abs=1e-12)
+    assert runs.cohesion_bound(0) == 180
+
+
+def test_start_has_the_published_law(tmp_path):
+    """Assert that squares of all inner weights sum to the square of the scale, in the mean."""
+    bench = Bench(tmp_path, True, 0, True, "x")
+    problem, _, key = runs.draw(bench, 4, "capped", 0)
+    network = runs.start(key, problem, 20_000, -7)
+    total = 2 * float(jax.nn.logsumexp(2 * network.log_norm()) / 2)
+    assert total == pytest.approx(-14 * math.log(4), abs=0.03)
+    assert isinstance(network, rf.TwoLayerReLU)
+
+
+def test_crossings_are_interpolated():
+    times = np.array([1.0, 2.0, 4.0])
+    gap = np.array([[1.0, 1.0, -1.0], [-1.0, 0.5, -2.0], [-2.0, 0.25, -3.0]])
+    found = _crossings(times, gap)
+    assert found[0] == 1.5
+    assert np.isnan(found[1:]).all()
+
+
+def test_per_step_reads_a_power_law():
+    exponents = np.array([-2.0, -5.0, -9.0])
+    assert runs.per_step(7 * 16.0**exponents, exponents) == pytest.approx(16.0, rel=1e-12)
