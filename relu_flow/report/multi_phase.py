@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from .figure import _DARK, _KIND_COLOURS, _NEGATIVE, _POSITIVE
 
 _PALE = "0.55"
+_NAME_WIDTH = 0.2
 _PANELS = ("loss", "output", "ratio", "weight", "norm", "raster")
 _LABELS = {
     "loss": "loss,\naccuracy",
@@ -107,19 +108,22 @@ def _course(axes: dict[str, Axes], data: xr.Dataset) -> None:
 
 
 def _name_boundaries(axes: np.ndarray, data: xr.Dataset, span: tuple[float, float]) -> None:
-    """Draw the ends of phases through a column, and name them at its top."""
-    names = data["boundary"].to_numpy()
-    order = np.argsort(data["boundary_time"].to_numpy())
-    previous, level = -np.inf, 0
-    for name, time in zip(names[order], data["boundary_time"].to_numpy()[order], strict=True):
-        if not span[0] < time <= span[1]:
+    """Draw the ends of phases through a column, and name them at its top, one above another."""
+    names, times = data["boundary"].to_numpy(), data["boundary_time"].to_numpy()
+    logarithmic = axes[0].get_xscale() == "log"
+    place = np.log if logarithmic else lambda t: t
+    last: list[float] = []  # where the last name of each row is, as a fraction of the axis
+    for k in np.argsort(times):
+        if not span[0] < times[k] <= span[1]:
             continue
-        near = time / max(previous, 1e-300) < 1.25
-        level, previous = level + 1 if near else 0, time
         for axis in axes:
-            axis.axvline(time, color="0.55", lw=0.8, ls=":", zorder=0)
+            axis.axvline(times[k], color="0.55", lw=0.8, ls=":", zorder=0)
+        at = (place(times[k]) - place(span[0])) / (place(span[1]) - place(span[0]))
+        free = [row for row, before in enumerate(last) if at - before > _NAME_WIDTH]
+        row = free[0] if free else len(last)
+        last[row : row + 1] = [float(at)]
         axes[0].annotate(
-            f"{name}\n{time:.6g}", (time, 1.02 + 0.27 * level),
+            f"{names[k]}\n{times[k]:.6g}", (times[k], 1.02 + 0.25 * row),
             xycoords=("data", "axes fraction"), fontsize=7.5, ha="center", color="0.25",
         )  # fmt: skip
 

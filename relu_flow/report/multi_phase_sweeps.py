@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogFormatterMathtext, NullFormatter, NullLocator
 
 from .figure import _DARK, _NEGATIVE, _POSITIVE
 
@@ -174,7 +174,7 @@ def angles_figure(data: xr.Dataset, path: Path) -> None:
         path: Where to write it; the ending decides the format.
     """
     figure, axes = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
-    flow, angle = data["flow"].to_numpy(), data["angle"].to_numpy()
+    flow, angle = data["flow"].to_numpy(), data["fine_angle"].to_numpy()
     for event, (axis, title) in enumerate(
         zip(axes[:2], ("plateau left: f₋ = 0", "positives slide: t₃"), strict=True)
     ):
@@ -182,7 +182,7 @@ def angles_figure(data: xr.Dataset, path: Path) -> None:
             colour = _RUNS[k]
             axis.plot(angle, data["closed"][event, k], color=colour, label=f"p = {heavy:g}")
             axis.plot(angle, data["small"][event, k], color=colour, lw=0.8, ls=":")
-            axis.plot(angle, data["planar"][event, k], ".", ms=5, color=colour)
+            axis.plot(data["angle"], data["planar"][event, k], ".", ms=5, color=colour)
             mine = flow[:, 0] == heavy
             axis.plot(
                 flow[mine, 1], flow[mine, 2 + event], "o", ms=9, mfc="none", color=colour, mew=1.4
@@ -208,9 +208,14 @@ def angles_figure(data: xr.Dataset, path: Path) -> None:
         xscale="log", yscale="log", xlabel="angle Δ", ylabel="|time / closed form - 1|",
         title="what forms leave out",
     )  # fmt: skip
+    axis.set_ylim(1e-8, 3)
     axis.plot([], [], color="0.4", ls=":", label="small-angle form, f₋ = 0")
     axis.plot([], [], color="0.4", ls="-.", label="small-angle form, t₃")
     axis.legend(fontsize=8)
+    for axis in axes:
+        _plain(axis, [0.1, 0.2, 0.3, 0.5, 0.8], None)
+        axis.yaxis.set_major_formatter(LogFormatterMathtext())
+        axis.yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle("Times of the phases against the angle (19 and 4 of 60 neurons live)")
     figure.savefig(path, dpi=130)
     plt.close(figure)

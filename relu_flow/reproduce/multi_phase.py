@@ -74,9 +74,9 @@ def _fixed_output(bench: Bench) -> Findings:
         "angle": ANGLE, "split": 20.0, "scales": "log linear", "plateau": float(setting.points.rho),
         "limit": float(setting.points.limit_ratio), "limit_name": "r",
     }  # fmt: skip
+    rows = _fixed_rows(setting, fine, phases, t1)
     bench.say("checking claims")
-    verdicts = theory.examine(problem, network, fine)
-    rows = _fixed_rows(setting, fine, phases, t1) + verdict_rows(verdicts)
+    rows += verdict_rows(theory.examine(problem, network, fine))
     return Findings(tuple(rows), data)
 
 
@@ -122,7 +122,7 @@ def _fixed_rows(setting, fine, phases, t1: float) -> list[Row]:
     on_plus, on_minus = _sliding_shares(setting.network, fine, seen, grid)
     for t in _SLID:
         weight = float(slide_weights(q.cosine, model(t).ratio)[0])
-        known = {20.0: "; duty cycle of descent elsewhere .937", 100.0: "; there .9465"}.get(t, "")
+        known = "; duty cycle of small-step descent .9465" if t == 100 else ""
         name = f"weight of x+ for negatives, t = {t:g}"
         rows.append(Row(name, on_plus[at[t]], weight, "< 1", f"planar model: c/R{known}"))
     weight = float(slide_weights(q.cosine, model(275.0).ratio)[1])
