@@ -108,7 +108,10 @@ def _table_rows(data: xr.Dataset, quantity: str, variant: str, features: int):
         if exponent not in data["exponent"]:
             continue
         median = float(here[quantity].sel(exponent=exponent).median("trial"))
+        done = int((here["loss"].sel(exponent=exponent) < runs.LEVEL).sum())
         bound, note = None, f"m={width}, median of {trials} draws of our own"
+        if done < trials:
+            note += f", {done} of them to a loss of 1e-9"
         if quantity == "max_angle" and exponent < 0 and runs.cohesion_bound(exponent) < 180:
             bound = runs.cohesion_bound(exponent)
             note += "; bound: 1 - cos < 4 lambda^(1/4), promised for smaller scales only"

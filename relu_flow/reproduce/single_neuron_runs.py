@@ -21,6 +21,7 @@ from .experiment import Bench
 
 LEVEL = 1e-9  # the paper stops at this loss
 LATEST = 2e5  # its 2e7 iterations at a learning rate of .01
+_LONG_LATEST = 2e4  # where a step is dear; angles no longer change by then
 _QUICK_LATEST = 1e3
 _TOLERANCES = (1e-9, 1e-10, 1e-12, 1e-11)  # the first will do, but see `_attempt`
 LOG_STEP = math.log(4.0)  # scales are powers of four
@@ -72,7 +73,9 @@ def scale_name(exponent: float) -> str:
 def settle(
     bench: Bench, name: str, problem: Problem, network: TwoLayerReLU, level: float = LEVEL
 ) -> Settled:
-    """Run until the loss is below a level, or until the paper would give up (quick: sooner).
+    """Run until the loss is below a level, or until a latest time.
+
+    That is when the paper would give up, or sooner for quick forms and many features.
 
     The end is guessed, and doubled if it was too early. The run is then made again from the
     start: one that goes on from neurons at rest on hyperplanes would have lost, by rounding,
@@ -85,7 +88,8 @@ def settle(
         network: Where from.
         level: Of the loss.
     """
-    latest = _QUICK_LATEST if bench.quick else LATEST
+    latest = LATEST if problem.features < _LONG else _LONG_LATEST
+    latest = _QUICK_LATEST if bench.quick else latest
     end = min(_guessed_end(problem, float(jnp.max(network.log_scale)), level), latest)
     while True:
         ts = end * _SHARES
