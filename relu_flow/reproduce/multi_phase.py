@@ -62,9 +62,8 @@ def _fixed_output(bench: Bench) -> Findings:
     seen, places = (
         record(problem, fine, np.asarray(ts)) for ts in (times, list(snapshots.values()))
     )
-    data = phase_data(
-        fine, seen, times, snapshots, places, phases, np.asarray(network.outer_weight > 0)
-    )
+    positive = np.asarray(network.outer_weight > 0)
+    data = phase_data(fine, seen, times, snapshots, places, _as_ends(phases), positive)
     run = setting.planar(t1)
     model = jax.vmap(run)(jnp.asarray(times))
     data = data.assign(planar_plus=("time", model.plus), planar_minus=("time", model.minus))
@@ -167,7 +166,7 @@ def _both_layers(bench: Bench) -> Findings:
     positive = np.asarray(network.outer_weight > 0)
     events = _events(fine, coarse, positive)
     phases = {name: phases[name] for name in ("condensation", "saddle to plateau", "plateau")}
-    both = {**phases, **events}
+    both = {**_as_ends(phases), **events}
     ends = sorted(time for time, _ in both.values() if math.isfinite(time))
     late = np.geomspace(100, t1, 120)
     times = np.unique([*np.geomspace(1e-3, 1, 40), *np.linspace(0, 100, 460), *late, *ends])
@@ -193,6 +192,11 @@ def _both_layers(bench: Bench) -> Findings:
     if not bench.quick:
         rows += verdict_rows(theory.examine(problem, network, fine))
     return Findings(tuple(rows), data)
+
+
+def _as_ends(phases: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Return the ends of phases under names that say so."""
+    return {f"end of {name}": end for name, end in phases.items()}
 
 
 def _events(fine, coarse, positive) -> dict[str, tuple[float, float]]:
@@ -244,7 +248,7 @@ def _both_rows(problem, network, fine, phases, events, t1: float) -> list[Row]:
         note = f"{SOURCE}: c/R" + "; c/p at first" * (t == 3) if first else f"{SOURCE}: Rc"
         rows.append(Row(name, (on_plus if first else on_minus)[k], known, rule, note))
     rows.append(Row("f-, t = 50", seen["minus"][-2], 0, None, "a second saddle: f- stays at zero"))
-    note = "1, slowly: the only KKT point with both signs alive has both slide"
+    note = "not near its end: at the KKT point with both signs alive both slide, A/B = 1"
     rows.append(Row(f"A/B, t = {t1:g}", ratio[-1], None, None, note))
     alive = observables.living(problem, fine.network)
     rows.append(Row("living neurons at the end", float(np.sum(np.asarray(alive)))))

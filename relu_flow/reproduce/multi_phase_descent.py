@@ -131,7 +131,11 @@ def _compared(case: _Case, flow, seen, pieces) -> xr.Dataset:
             slides = (modes[k, :, sample] == 2) & (positive == sign)
             if not slides.any():
                 continue
-            weight[k] = np.mean(seen[kind][row(t), slides])
+            # Simpson's rule over the window: the weight is no straight line.
+            before, here, after = (
+                np.mean(seen[kind][row(t + side), slides]) for side in (-window, 0, window)
+            )
+            weight[k] = (before + 4 * here + after) / 6
             for r, (rate, piece) in enumerate(zip(rates, pieces, strict=True)):
                 counted = piece[kind][row(t + window)] - piece[kind][row(t - window)]
                 share = counted[slides] / round(2 * window / rate)
@@ -177,7 +181,7 @@ def _rows(case: _Case, data: xr.Dataset) -> list[Row]:
                 duty = float(data[f"{n}_duty_{kind}"][-1, k])
                 known = case.known.get(t) if kind == "on_plus" else None
                 name = f"{title}: duty cycle of {who}, t = {t:g}"
-                note = f"slide's weight; descent at rate {rates[-1]:g}"
+                note = f"slide's weight over the same window; descent at rate {rates[-1]:g}"
                 rows.append(Row(name, duty, known, weight, note))
     return rows
 

@@ -193,7 +193,7 @@ def phase_data(
         times: When.
         snapshots: Names and times of pictures of the neurons.
         places: From `record` at these times.
-        phases: From `boundaries`.
+        phases: What is marked: names, with times and error bars as from `boundaries`.
         positive: Which neurons have positive outer weight.
     """
     scalars = ("plus", "minus", "heavy", "light", "accuracy")
@@ -212,7 +212,7 @@ def phase_data(
         coords={
             "time": np.asarray(times),
             "snapshot": list(snapshots),
-            "boundary": [f"end of {name}" for name in phases],
+            "boundary": list(phases),
         },
     )  # fmt: skip
     data["switch_kind"] = ("switch", table["kind"].astype(str).to_numpy(dtype="U24"))

@@ -140,8 +140,10 @@ def _losses(bench: Bench) -> Findings:
         for exponent in scales:
             network = runs.start(key, problem, 200, exponent)
 
-            def compute(problem=problem, unseen=unseen, network=network, variant=variant):
-                run = runs.settle(bench, f"losses {variant}", problem, network)
+            name = f"{variant} {runs.scale_name(exponent)}"
+
+            def compute(problem=problem, unseen=unseen, network=network, name=name):
+                run = runs.settle(bench, name, problem, network)
                 train, tested = _both_losses(problem, unseen, run.networks)
                 return {"time": run.times, "train": train, "test": tested}
 

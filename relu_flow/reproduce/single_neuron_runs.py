@@ -27,7 +27,8 @@ _TOLERANCES = (1e-9, 1e-10, 1e-12, 1e-11)  # the first will do, but see `_attemp
 LOG_STEP = math.log(4.0)  # scales are powers of four
 _SHARES = np.geomspace(2**-10, 1.0, 72)  # of a run, where the network is recorded
 _SLIDES = 32  # most hyperplanes a neuron may slide on at once
-_LONG = 64  # from so many features on runs show progress and leave checkpoints
+_WATCHED = 16  # from so many features on runs show progress and leave checkpoints
+_LONG = 64  # from so many on the latest time is sooner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _attempt(bench: Bench, name: str, problem: Problem, network, ts, level: floa
     for rtol in _TOLERANCES:
         options = {"ts": ts, "rtol": rtol, "max_steps": 1_000_000, "throw": False}
         options["max_slides"] = min(problem.features, _SLIDES)
-        if problem.features < _LONG:
+        if problem.features < _WATCHED:
             run = solve(problem, network, ts[-1], **options)
         else:
             run = bench.solve(name, problem, network, float(ts[-1]), **options)
