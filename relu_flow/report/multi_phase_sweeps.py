@@ -10,7 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, LogFormatterMathtext, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    LogFormatterMathtext,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from .figure import _DARK, _NEGATIVE, _POSITIVE
 
@@ -77,8 +83,9 @@ def _plain(axis: Axes, x, y) -> None:
     """Label ticks of logarithmic axes with plain numbers."""
     for which, ticks in ((axis.xaxis, x), (axis.yaxis, y)):
         if ticks is None:
+            which.set_major_locator(LogLocator(subs=(1, 2, 5)))
             which.set_major_formatter("{x:.2g}")
-            which.set_minor_formatter("{x:.2g}")
+            which.set_minor_formatter(NullFormatter())
             continue
         which.set_major_locator(FixedLocator(list(ticks)))
         which.set_minor_locator(NullLocator())
@@ -113,7 +120,7 @@ def alpha_figure(data: xr.Dataset, path: Path) -> None:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
     cosine, grid = np.cos(float(data.attrs["angle"])), data["grid"].to_numpy()
     alpha, time = data["alpha"].to_numpy(), data["time"].to_numpy()
-    for k in range(len(alpha)):
+    for k in np.argsort(alpha):
         colour = _RUNS[k % len(_RUNS)]
         left.plot(time, data["planar_ratio"][k], color=colour, lw=1.2, label=f"α = {alpha[k]:.3g}")
         left.plot(time[::6], data["ratio"][k, ::6], "o", ms=4, color=colour, mfc="none")
@@ -125,7 +132,12 @@ def alpha_figure(data: xr.Dataset, path: Path) -> None:
     left.yaxis.set_major_locator(FixedLocator([0.5, 1, 2, 4]))
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_locator(NullLocator())
-    left.legend(fontsize=8, title="lines: planar model; circles: flow", title_fontsize=8)
+    left.legend(
+        fontsize=7.5,
+        loc="upper right",
+        title="lines: planar model; circles: flow",
+        title_fontsize=8,
+    )
     middle.plot(grid, data["limit"], color=_DARK, label="limit, closed form")
     middle.plot([], [], "o", color=_DARK, mfc="none", label=f"flow at t = {time[-1]:g}")
     middle.set(xscale="log", xlabel="α = m₋/m₊", ylabel="A / B in the end")
@@ -214,6 +226,7 @@ def angles_figure(data: xr.Dataset, path: Path) -> None:
     axis.legend(fontsize=8)
     for axis in axes:
         _plain(axis, [0.1, 0.2, 0.3, 0.5, 0.8], None)
+        axis.yaxis.set_major_locator(LogLocator())
         axis.yaxis.set_major_formatter(LogFormatterMathtext())
         axis.yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle("Times of the phases against the angle (19 and 4 of 60 neurons live)")
