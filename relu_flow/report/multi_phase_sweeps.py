@@ -134,7 +134,7 @@ def alpha_figure(data: xr.Dataset, path: Path) -> None:
     left.yaxis.set_minor_locator(NullLocator())
     left.legend(
         fontsize=7.5,
-        loc="upper right",
+        loc="lower left",
         title="lines: planar model; circles: flow",
         title_fontsize=8,
     )
