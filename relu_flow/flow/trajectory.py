@@ -111,7 +111,7 @@ class SwitchLog(eqx.Module):
         import pandas as pd
 
         num = int(self.num)
-        names = [SwitchKind(int(code)).name.lower() for code in self.kind[:num]]
+        names = [SwitchKind(int(code)).name.lower() for code in np.asarray(self.kind)[:num]]
         return pd.DataFrame(
             {
                 "time": np.asarray(self.time[:num]),
