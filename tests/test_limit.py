@@ -51,6 +51,7 @@ def mixed():
     return problems.mixed(log_scale=-40.0, width=30)
 
 
+@pytest.mark.slow  # the engine compiles for a shape of its own; the mixed data below stay
 def test_agrees_with_the_engine_on_separable_data():
     """Assert all 594 switches and the states at scale e^-40, and that it knows its end."""
     inputs, targets, network = problems.separable(log_scale=-40.0)
