@@ -229,4 +229,6 @@ def _text(value: float | str | None) -> str:
 
 
 def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
+    """Return a file's name for a piece; its digest parts `4^2` from `4^-2`."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}-{digest}"
