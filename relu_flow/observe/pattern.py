@@ -33,6 +33,8 @@ class Switches(Protocol):
     def sample(self) -> Int[Array, " switches"]: ...  # noqa: D102
     @property
     def kind(self) -> Int[Array, " switches"]: ...  # noqa: D102
+    @property
+    def num(self) -> Int[Array, ""]: ...  # noqa: D102
 
 
 class Switching(Protocol):

@@ -15,8 +15,9 @@ from .._types import FloatScalarLike
 from ..model.loss import ExponentialLoss, LogisticLoss, SquareLoss
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..observe.pattern import Switches
 from .early_alignment_constants import Constants, class_signs, constants
-from .verdict import Evidence, Flow, Switches
+from .verdict import Evidence, Flow
 
 # Codes of the log of switches; 2 begins a slide and 4 ends one on the inactive side.
 ACTIVATE, DEACTIVATE, SLIDE_EXIT_ACTIVE = 0, 1, 3

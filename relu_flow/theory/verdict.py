@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..observe.pattern import Switching
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,22 +32,7 @@ class Outcome(enum.Enum):
     NOT_REACHED = "not reached"
 
 
-class Switches(Protocol):
-    """A log of switches, ordered by time (see `relu_flow.SwitchLog`)."""
-
-    @property
-    def time(self) -> Float[Array, " switches"]: ...  # noqa: D102
-    @property
-    def neuron(self) -> Int[Array, " switches"]: ...  # noqa: D102
-    @property
-    def sample(self) -> Int[Array, " switches"]: ...  # noqa: D102
-    @property
-    def kind(self) -> Int[Array, " switches"]: ...  # noqa: D102
-    @property
-    def num(self) -> Int[Array, ""]: ...  # noqa: D102
-
-
-class Flow(Protocol):
+class Flow(Switching, Protocol):
     """What a claim reads of a run; `relu_flow.Trajectory` with dense output is one.
 
     It is a protocol so that the theory depends on no solver: anything that can say where
@@ -55,10 +41,6 @@ class Flow(Protocol):
 
     @property
     def ts(self) -> Float[Array, " times"]: ...  # noqa: D102
-    @property
-    def switches(self) -> Switches: ...  # noqa: D102
-    @property
-    def initial_sides(self) -> Int[Array, "width samples"]: ...  # noqa: D102
     def network_at(self, t: FloatScalarLike) -> TwoLayerReLU: ...  # noqa: D102
 
 
