@@ -27,7 +27,6 @@ from .flow.frame import Frame as Frame
 from .flow.limit import LimitTrajectory as LimitTrajectory, limit_flow as limit_flow
 from .flow.planar import PlanarRun as PlanarRun, planar as planar
 from .flow.solve import solve as solve
-from .flow.switching import SwitchKind as SwitchKind
 from .flow.taylor import Taylor as Taylor
 from .flow.timing import PhaseTimes as PhaseTimes, time_phases as time_phases
 from .flow.trajectory import (
@@ -53,6 +52,7 @@ from .model.loss import (
 )
 from .model.network import TwoLayerReLU as TwoLayerReLU
 from .model.problem import Problem as Problem
+from .model.switch import SwitchKind as SwitchKind
 from .observe.milestones import Milestone as Milestone
 from .observe.phases import (
     Latest as Latest,

@@ -13,11 +13,11 @@ from rich.table import Table
 from ._cache import use_cache
 from .data.digits import digits, separable_fraction
 from .flow.solve import solve
-from .flow.switching import SwitchKind
 from .flow.trajectory import RESULTS, Trajectory
 from .model.initialisers import early_alignment_init
 from .model.loss import ExponentialLoss, LogisticLoss, SquareLoss
 from .model.problem import Problem
+from .model.switch import SwitchKind
 from .observe import observables
 from .observe.milestones import Milestone
 from .report.dataset import save, to_dataset

@@ -18,22 +18,14 @@ from jaxtyping import Array, Float, Int
 
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..model.switch import ACTIVE, SIDE_AFTER, SLIDING
 from .descent import descent
 from .frame import Frame, Neurons
 from .solve import solve
-from .switching import ACTIVE, INACTIVE, SLIDING, SwitchKind
 from .trajectory import SwitchLog
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_MODE_AFTER = {
-    SwitchKind.ACTIVATE: ACTIVE,
-    SwitchKind.DEACTIVATE: INACTIVE,
-    SwitchKind.SLIDE_ENTER: SLIDING,
-    SwitchKind.SLIDE_EXIT_ACTIVE: ACTIVE,
-    SwitchKind.SLIDE_EXIT_INACTIVE: INACTIVE,
-}
 
 
 class Departure(eqx.Module):
@@ -242,7 +234,7 @@ def modes_at(
     at, neuron, sample, kind = (np.asarray(column)[:num] for column in columns)
     for t in times:
         while k < num and at[k] <= t:
-            modes[neuron[k], sample[k]] = _MODE_AFTER[SwitchKind(int(kind[k]))]
+            modes[neuron[k], sample[k]] = SIDE_AFTER[int(kind[k])]
             k += 1
         found.append(modes.copy())
     return jnp.asarray(np.stack(found))

@@ -7,11 +7,11 @@ from jaxtyping import Array, Float
 
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
+from ..model.switch import SwitchKind
 from .local import Counts, advance
 from .proposal import evaluations
 from .run import Equation, History, Run
 from .step import step_limits
-from .switching import SwitchKind
 from .trajectory import RESULTS, Crossing, SwitchLog, Trajectory
 
 

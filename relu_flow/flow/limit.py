@@ -15,10 +15,10 @@ from jaxtyping import Array, Bool, Float, Int
 from .._types import FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..model.switch import SwitchKind
 from .alone import Sheets, Stretch, limit_direction, moved, started, switched
 from .arguments import check_arguments, positive, slots
 from .frame import Neurons
-from .switching import SwitchKind
 from .trajectory import RESULTS, SwitchLog
 
 

@@ -12,28 +12,15 @@ and mended one hyperplane at a time, lowest index first. That is Murty's princip
 for the linear complementarity problem of several hyperplanes at once, which is finite.
 """
 
-import enum
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._series import evaluate, shift_matrix
+from ..model.switch import ACTIVE, INACTIVE, SLIDING, SwitchKind
 from .field import slide_inputs
 from .frame import Frame
-
-INACTIVE, ACTIVE, SLIDING = 0, 1, 2
-
-
-class SwitchKind(enum.IntEnum):
-    """How one entry of the activation pattern changes."""
-
-    ACTIVATE = 0
-    DEACTIVATE = 1
-    SLIDE_ENTER = 2
-    SLIDE_EXIT_ACTIVE = 3
-    SLIDE_EXIT_INACTIVE = 4
 
 
 def switch_kind(old: Int[Array, " *shape"], new: Int[Array, " *shape"]) -> Int[Array, " *shape"]:

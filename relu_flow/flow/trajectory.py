@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
-from .switching import SwitchKind, switch_kind
+from ..model.switch import SwitchKind
+from .switching import switch_kind
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,11 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..model.switch import SIDE_AFTER, SLIDING
 from .observables import RESOLUTION, cosines, living
-
-INACTIVE, ACTIVE, SLIDING = 0, 1, 2
-# The side a pair is on after a switch, by the code of its kind (`relu_flow.SwitchKind`).
-_SIDE_AFTER = (ACTIVE, INACTIVE, SLIDING, ACTIVE, INACTIVE)
 
 
 class Switches(Protocol):
@@ -114,7 +111,7 @@ def sides_at(trajectory: Switching, t: FloatScalarLike) -> Int[Array, "width sam
     rank = jnp.arange(log.time.shape[0])
     passed = jnp.where((log.time <= t) & (log.neuron >= 0), rank, -1)
     last = jnp.full(sides.shape, -1).at[log.neuron, log.sample].max(passed)
-    after = jnp.asarray(_SIDE_AFTER, sides.dtype)[log.kind[last]]
+    after = jnp.asarray(SIDE_AFTER, sides.dtype)[log.kind[last]]
     return jnp.where(last >= 0, after, sides)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..model.switch import SwitchKind
 from . import observables
 from .angle import positive_angle
 from .bundle import first_mode
@@ -19,8 +20,6 @@ from .pattern import pattern
 from .phases import Latest, Scheme, SwitchEvent
 
 SADDLE_OUTPUT = 0.05  # a mean |f(x_i)| below: the flow is still at the saddle it started from
-# Codes of `relu_flow.SwitchKind`.
-_SLIDE_ENTER, _SLIDE_EXIT_ACTIVE = 2, 3
 
 
 def early_alignment(output: FloatScalarLike = 0.25) -> Scheme:
@@ -101,11 +100,11 @@ def multi_phase(angle: FloatScalarLike = 0.01, rate: FloatScalarLike = 1e-5) -> 
     escape = Milestone(_negative_output, 0.0, -1, "negative output falls to zero")
     deactivated = SwitchEvent(
         "positive neurons slide on negative samples",
-        (_SLIDE_ENTER,), positive_neurons, negative_samples, after=escape,
+        (SwitchKind.SLIDE_ENTER,), positive_neurons, negative_samples, after=escape,
     )  # fmt: skip
     reactivated = SwitchEvent(
         "negative neurons leave positive samples' hyperplanes",
-        (_SLIDE_EXIT_ACTIVE,), negative_neurons, positive_samples, after=deactivated,
+        (SwitchKind.SLIDE_EXIT_ACTIVE,), negative_neurons, positive_samples, after=deactivated,
     )  # fmt: skip
     settled = Milestone(_settling_rate, rate, -1, f"direction changes by < {float(rate):g}")
     ends = [

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import xarray as xr
 
-from ..flow.switching import SwitchKind
 from ..flow.trajectory import RESULTS, Trajectory
 from ..model.problem import Problem
+from ..model.switch import SwitchKind
 from ..observe import observables
 
 _OBSERVABLES = (

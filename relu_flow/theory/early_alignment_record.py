@@ -15,12 +15,13 @@ from .._types import FloatScalarLike
 from ..model.loss import ExponentialLoss, LogisticLoss, SquareLoss
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..model.switch import SwitchKind
 from ..observe.pattern import Switches
 from .early_alignment_constants import Constants, class_signs, constants
 from .verdict import Evidence, Flow
 
-# Codes of the log of switches; 2 begins a slide and 4 ends one on the inactive side.
-ACTIVATE, DEACTIVATE, SLIDE_EXIT_ACTIVE = 0, 1, 3
+ACTIVATE, DEACTIVATE = SwitchKind.ACTIVATE, SwitchKind.DEACTIVATE
+SLIDE_EXIT_ACTIVE = SwitchKind.SLIDE_EXIT_ACTIVE
 ON_THE_HYPERPLANE = 1e-9  # cosines below are rounding
 _CHUNK = 64  # times evaluated at once: one shape, so that there is one compiled program
 _MOST_SWITCHES = 1024  # a longer log is thinned evenly

@@ -11,12 +11,15 @@ from .._types import FloatScalarLike
 from ..data.clusters import Clusters, clusters_check
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..model.switch import SwitchKind
 from .multi_phase_course import Course
 from .multi_phase_points import TwoPoints, survival_angle, survives
 from .verdict import Evidence
 
 # Codes of the log of switches.
-SLIDE_ENTER, SLIDE_EXIT_ACTIVE, SLIDE_EXIT_INACTIVE = 2, 3, 4
+SLIDE_ENTER = SwitchKind.SLIDE_ENTER
+SLIDE_EXIT_ACTIVE = SwitchKind.SLIDE_EXIT_ACTIVE
+SLIDE_EXIT_INACTIVE = SwitchKind.SLIDE_EXIT_INACTIVE
 FLOOR = 1e-8  # relative error of a run at the usual `rtol`, with room
 
 
