@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 
 import relu_flow as rf
 from relu_flow.flow.timing import time_phases
+from relu_flow.model import switch
 from relu_flow.observe import observables, pattern, schemes
 from relu_flow.observe.motion import activations
 from relu_flow.observe.phases import Latest, Phase, Scheme, SwitchEvent, boundary_time
@@ -120,18 +121,17 @@ def test_schemes_are_checked(life):
         schemes.loss_drop(problem, 2.0)
 
 
-def test_codes_of_switches_are_those_of_the_solver():
-    """Assert that the phases' codes, and the sides after a switch, are the solver's."""
-    assert schemes._SLIDE_ENTER == rf.SwitchKind.SLIDE_ENTER
-    assert schemes._SLIDE_EXIT_ACTIVE == rf.SwitchKind.SLIDE_EXIT_ACTIVE
+def test_every_kind_of_switch_says_the_side_it_leads_to():
+    """Assert the sides after a switch by name, and that the codes are the public ones."""
     sides = {
-        "ACTIVATE": pattern.ACTIVE,
-        "DEACTIVATE": pattern.INACTIVE,
-        "SLIDE_ENTER": pattern.SLIDING,
-        "SLIDE_EXIT_ACTIVE": pattern.ACTIVE,
-        "SLIDE_EXIT_INACTIVE": pattern.INACTIVE,
+        "ACTIVATE": switch.ACTIVE,
+        "DEACTIVATE": switch.INACTIVE,
+        "SLIDE_ENTER": switch.SLIDING,
+        "SLIDE_EXIT_ACTIVE": switch.ACTIVE,
+        "SLIDE_EXIT_INACTIVE": switch.INACTIVE,
     }
-    assert {k.name: pattern._SIDE_AFTER[k] for k in rf.SwitchKind} == sides
+    assert {k.name: switch.SIDE_AFTER[k] for k in rf.SwitchKind} == sides
+    assert len({switch.ACTIVE, switch.INACTIVE, switch.SLIDING}) == 3
 
 
 # ---------------------------------------------------------------- two clusters: every phase
