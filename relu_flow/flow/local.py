@@ -175,7 +175,9 @@ def advance(
         passage.counts,
         (passage.counts.rounds + rounds, passage.counts.stuck | jnp.any(pending)),
     )
-    return Passage(passage.weights, state.modes, passage.log, counts, passage.moments)
+    fresh = _still_fresh(frame, state.modes, state.limits, passage.weights[0])
+    modes = eqx.tree_at(lambda m: m.fresh, state.modes, fresh)
+    return Passage(passage.weights, modes, passage.log, counts, passage.moments)
 
 
 def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passage, record):
@@ -238,7 +240,7 @@ def _switch(frame: Frame, step: Step, old: _Lanes, switches, gone, index, clock,
     """
     pull = evaluate(step.series.pull[:, None, :], clock[:, None])
     here = evaluate(old.drive, clock[:, None])
-    fresh = old.modes.fresh & near_hyperplanes(frame, inner)
+    fresh = _still_fresh(frame, old.modes, old.limits, inner)
     modes = eqx.tree_at(lambda m: m.fresh, old.modes, fresh)
     force = force_on(frame, step, old.modes)
     change = jax.vmap(resolve, in_axes=(None, 0, 0, 0, 0, 0, None, None, None, 0))(
@@ -263,6 +265,16 @@ def _switch(frame: Frame, step: Step, old: _Lanes, switches, gone, index, clock,
     # A neuron that has lost its last input is driven by nothing, not by rounding.
     alive = jnp.any(modes.side == ACTIVE, axis=1)
     return change, modes, jnp.where(alive[:, None], drive, 0.0)
+
+
+def _still_fresh(frame: Frame, modes: Modes, limits, inner) -> Bool[Array, "width samples"]:
+    """Return which pairs are fresh still: near the hyperplane, or at rest on it so far.
+
+    One that rests has not left, however large its distance, which is rounding, has become
+    relative to a neuron that shrinks.
+    """
+    resting = jnp.all(limits[:, : frame.inputs.shape[0]] == 0, axis=-1)
+    return modes.fresh & (resting | near_hyperplanes(frame, inner))
 
 
 def _resting(modes: Modes, gone) -> Modes:

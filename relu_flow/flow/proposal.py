@@ -141,8 +141,11 @@ def settle(
         The proposal and the rates, both without motion if the network is at rest.
     """
     pull = proposal.series.pull[0]
-    share = jnp.maximum(32 * jnp.finfo(pull.dtype).eps, 0.1 * rtol)
-    error = share * jnp.abs(pull) + pull_error
+    eps = jnp.finfo(pull.dtype).eps
+    share = jnp.maximum(32 * eps, 0.1 * rtol)
+    # What errors of steps leave of the outputs, in units of what rounding does to them.
+    stepped = jnp.maximum(1.0, local_tolerance(rtol) / eps)
+    error = share * jnp.abs(pull) + stepped * pull_error
     drive = project(proposal.series.drive[0], frozen, frame)
     driven = jnp.linalg.norm(drive, axis=1) > frozen.active @ (error * frame.norms)
     resting = ~jnp.any(driven)

@@ -16,7 +16,7 @@ from .local import Counts, Passage
 from .probe import LevelCrossing, Look, Records, State
 from .proposal import Proposal, local_tolerance, propose, series_order, settle
 from .step import Step
-from .switching import ACTIVE, near_hyperplanes, onto_slides
+from .switching import ACTIVE, onto_slides
 from .trajectory import RESULTS, SwitchLog
 from .truncation import Reach, forcing_series, no_moments
 
@@ -106,13 +106,11 @@ class Equation(eqx.Module):
     def tidy(self, passage: Passage, neurons: Neurons) -> State:
         """Return the state at the end of a passage, without what rounding did to it."""
         inner, outer = passage.weights
-        fresh = passage.modes.fresh & near_hyperplanes(self.frame, inner)
-        modes = eqx.tree_at(lambda m: m.fresh, passage.modes, fresh)
-        inner = onto_slides(self.frame, modes, inner)
+        inner = onto_slides(self.frame, passage.modes, inner)
         neurons = eqx.tree_at(lambda n: (n.inner, n.outer), neurons, (inner, outer))
         if self.frame.train_outer:
             neurons = neurons.rebalance()
-        return State(neurons.renormalise(self.frame.train_outer), modes)
+        return State(neurons.renormalise(self.frame.train_outer), passage.modes)
 
     def values(self, neurons: Neurons) -> Float[Array, " milestones"]:
         """Return the milestones' observables minus their levels."""

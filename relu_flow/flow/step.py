@@ -56,7 +56,9 @@ def motion_of(
     if clock is not None:
         pulls = shifted(pulls, clock)
     force = force_on(frame, step, modes)
-    speed = rates.inner_rate * jnp.abs(outer[0]) * force
+    own = jnp.add(*frame.group_pulls(_pull_size(step)))[frame.representative]
+    drive_size = force[:, None] + own * frame.norms[frame.representative]
+    speed = (rates.inner_rate * jnp.abs(outer[0]))[:, None] * drive_size * frame.norms
     floor = jnp.add(*frame.group_pulls(pull_floor(step)))
     floor = floor.at[modes.slides].get(mode="fill", fill_value=0.0)
     return Motion(inner, drive, pulls[..., 0], pulls[..., 1], speed, force, floor, step.horizon)
@@ -72,8 +74,12 @@ def force_on(frame: Frame, step: Step, modes: Modes) -> Float[Array, " width"]:
 
     Not the size of their sum, which may cancel: rounding errors do not.
     """
-    pulls = evaluate(jnp.abs(step.series.pull), step.horizon) + pull_floor(step)
-    return (modes.side == ACTIVE) @ (pulls * frame.norms)
+    return (modes.side == ACTIVE) @ (_pull_size(step) * frame.norms)
+
+
+def _pull_size(step: Step) -> Float[Array, " samples"]:
+    """Bound each pull over the step, rounding included."""
+    return evaluate(jnp.abs(step.series.pull), step.horizon) + pull_floor(step)
 
 
 def series_size(

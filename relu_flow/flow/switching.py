@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._series import evaluate, shift_matrix
+from .._series import evaluate, powers, shift_matrix
 from ..model.switch import ACTIVE, INACTIVE, SLIDING, SwitchKind
 from .field import slide_inputs
 from .frame import Frame
@@ -58,8 +58,9 @@ class Motion(eqx.Module):
         drive: Drives before projection.
         positive_pull: Pulls on the positive side of each slide's hyperplane.
         negative_pull: Pulls on its negative side.
-        speed: Bound of each neuron's velocity before projection: `inner_rate |v|` times
-            `force`.
+        speed: Bound of each preactivation's velocity, before projection and on either side
+            of the hyperplane, so that a weight of a slide and the velocity after its end
+            are told from rounding alike.
         force: Bound of each neuron's drive over the whole step, so that it tells rounding
             from motion also where the drive cancels or passes through zero.
         slide_force: Pull on each slide's hyperplane whose rounding error is the true one.
@@ -70,7 +71,7 @@ class Motion(eqx.Module):
     drive: Float[Array, "order width features"]
     positive_pull: Float[Array, "order width slides"]
     negative_pull: Float[Array, "order width slides"]
-    speed: Float[Array, " width"]
+    speed: Float[Array, "width samples"]
     force: Float[Array, " width"]
     slide_force: Float[Array, "width slides"]
     horizon: Float[Array, ""]
@@ -94,24 +95,19 @@ def constraints(
     Returns:
         For each neuron: preactivations times their side's sign, one a sample (zero for
         a slide, or for a neuron at rest on that hyperplane); then for each slot the
-        slide's weight from below, and from above. Leading coefficients are set to zero
-        where only rounding keeps them from being so.
+        slide's weight from below, and from above. Leading coefficients that are only
+        rounding are set to zero.
     """
     tolerance = rounding(motion.inner)
     sign = jnp.where(modes.side == ACTIVE, 1.0, -1.0) * (modes.side != SLIDING)
     preactivation = jnp.einsum("pjd,nd->jnp", motion.inner, frame.inputs)
     signed = sign[:, :, None] * preactivation
-    # A fresh pair starts on its hyperplane; if it leaves tangentially, the velocity too
-    # is zero up to rounding, and if everything is, the neuron rests there: pinned.
-    speed = motion.speed[:, None] * frame.norms
-    tangent = jnp.abs(signed[..., 1]) <= tolerance * speed
+    # A fresh pair starts on its hyperplane, and may leave it tangentially, or rest there.
     size = evaluate(jnp.linalg.norm(motion.inner[1:], axis=-1), motion.horizon)
-    way = evaluate(jnp.moveaxis(jnp.abs(signed[..., 1:]), -1, 0), motion.horizon)
-    pinned = way <= tolerance * (size[:, None] * frame.norms + speed)
-    start = jnp.where(modes.fresh, 0.0, signed[..., 0])
-    velocity = jnp.where(modes.fresh & tangent, 0.0, signed[..., 1])
-    signed = signed.at[..., 0].set(start).at[..., 1].set(velocity)
-    signed = jnp.where((modes.fresh & pinned)[..., None], 0.0, signed)
+    zero = tolerance * (size[:, None] * frame.norms + motion.speed)
+    leaving = _cleared(signed[..., 1:], zero, motion.horizon)
+    leaving = jnp.concatenate([jnp.zeros_like(leaving[..., :1]), leaving], axis=-1)
+    signed = jnp.where(modes.fresh[..., None], leaving, signed)
     if modes.slides.shape[1] == 0:
         return signed
     sliding = jnp.any(modes.slides < frame.inputs.shape[0])
@@ -138,9 +134,25 @@ def _slide_constraints(modes: Modes, motion: Motion, tolerance: float):
     scale = over(jump) + motion.slide_force + motion.force[:, None] * dual_size
     scale = scale[..., None]
     idle = over(below)[..., None] <= tolerance * scale
+    # A weight that starts at 0 or 1, as that of a slide entered where the drive passes
+    # through zero, is told by its first coefficient that is more than rounding.
+    zero = tolerance * scale[..., 0]
+    below, above = (_cleared(series, zero, motion.horizon) for series in (below, above))
     below = jnp.where(idle, -scale, below)
     used = jnp.any(modes.dual != 0, axis=-1)[..., None]
     return jnp.concatenate([jnp.where(used, below, 0.0), jnp.where(used, above, 0.0)], axis=1)
+
+
+def _cleared(
+    series: Float[Array, "width constraints order"],
+    zero: Float[Array, "width constraints"],
+    horizon: Float[Array, ""],
+) -> Float[Array, "width constraints order"]:
+    """Set the coefficients to zero that come before the first that is more than rounding."""
+    order = series.shape[-1]
+    large = jnp.abs(series) * powers(horizon, order) > zero[..., None]
+    first = jnp.where(jnp.any(large, axis=-1), jnp.argmax(large, axis=-1), order)
+    return jnp.where(jnp.arange(order) < first[..., None], 0.0, series)
 
 
 class Change(eqx.Module):
