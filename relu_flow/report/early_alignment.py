@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -20,7 +16,8 @@ _PUBLISHED = "#2a9d5c"
 
 def draw_planar(data: xr.Dataset, path: Path) -> None:
     """Draw neurons in the plane at three times, and loss, phases and departure below."""
-    figure, axes = plt.subplots(2, 3, figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(2, 3)
     for axis, shown in zip(axes[0], data["shown"].to_numpy(), strict=True):
         _plane(axis, data, int(shown))
     signs = [("output weight > 0", _POSITIVE), ("output weight < 0", _NEGATIVE)]
@@ -39,7 +36,8 @@ def draw_planar(data: xr.Dataset, path: Path) -> None:
 
 def draw_digits(data: xr.Dataset, path: Path) -> None:
     """Draw alignment, loss, rank, phases, departure, and the inputs' inner products."""
-    figure, axes = plt.subplots(2, 3, figsize=(12, 7), layout="constrained")
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots(2, 3)
     _alignment(axes[0, 0], data)
     _losses(axes[0, 1], data)
     _rank(axes[0, 2], data)
@@ -58,7 +56,8 @@ def draw_digits(data: xr.Dataset, path: Path) -> None:
 
 def draw_batches(data: xr.Dataset, path: Path) -> None:
     """Draw loss, change in direction and change in norm of flow and batches, by epoch."""
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    axes = figure.subplots(2, 2)
     epochs = data["time"] / data.attrs["epoch"]
     panels = (
         (axes[0, 0], "loss", "loss", ()),
@@ -82,7 +81,8 @@ def draw_batches(data: xr.Dataset, path: Path) -> None:
 
 def draw_inner(data: xr.Dataset, path: Path) -> None:
     """Draw a run of the inner layer alone, on a logarithmic axis of time."""
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    axes = figure.subplots(2, 2)
     time = data["time"].to_numpy()
     shown = time > 0
     for neuron, sign in enumerate(data["outer_sign"].to_numpy()):
@@ -259,4 +259,3 @@ def _time_axis(axis: Axes, data: xr.Dataset) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=130)
-    plt.close(figure)

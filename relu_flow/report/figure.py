@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 _POSITIVE, _NEGATIVE, _DARK = "#c1440e", "#1f5a94", "#222222"
@@ -29,9 +26,8 @@ def run_figure(data: xr.Dataset, path: Path, title: str) -> None:
         path: Where to write it; the ending decides the format.
         title: First line of the figure.
     """
-    figure, axes = plt.subplots(
-        4, 1, figsize=(9, 11), sharex=True, height_ratios=[3, 3, 2.4, 3], layout="constrained"
-    )
+    figure = Figure(figsize=(9, 11), layout="constrained")
+    axes = figure.subplots(4, 1, sharex=True, height_ratios=[3, 3, 2.4, 3])
     time = data["time"].to_numpy()
     shown = time > 0
     for neuron, sign in enumerate(data["outer_sign"].to_numpy()):
@@ -57,7 +53,6 @@ def run_figure(data: xr.Dataset, path: Path, title: str) -> None:
     _mark_milestones(axes, data)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def _raster(axis: Axes, data: xr.Dataset) -> None:

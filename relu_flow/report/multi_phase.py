@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -37,7 +34,7 @@ def phases_figure(data: xr.Dataset, path: Path) -> None:
     """
     split, scales = float(data.attrs["split"]), data.attrs["scales"].split()
     time = data["time"].to_numpy()
-    figure = plt.figure(figsize=(13, 16), layout="constrained")
+    figure = Figure(figsize=(13, 16), layout="constrained")
     parts: np.ndarray = np.asarray(figure.subfigures(2, 1, height_ratios=[4.6, 1]))
     top, bottom = parts
     axes = top.subplots(
@@ -62,7 +59,6 @@ def phases_figure(data: xr.Dataset, path: Path) -> None:
     _pictures(bottom, data)
     figure.suptitle(str(data.attrs["title"]), fontsize=12)
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def _course(axes: dict[str, Axes], data: xr.Dataset) -> None:

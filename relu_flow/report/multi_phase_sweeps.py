@@ -3,13 +3,11 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
     LogFormatterMathtext,
@@ -32,7 +30,8 @@ def descent_figure(data: xr.Dataset, path: Path) -> None:
         data: Findings of the experiment.
         path: Where to write it; the ending decides the format.
     """
-    figure, axes = plt.subplots(2, 4, figsize=(17, 8), layout="constrained")
+    figure = Figure(figsize=(17, 8), layout="constrained")
+    axes = figure.subplots(2, 4)
     for row, name in zip(axes, _TITLES, strict=True):
         _outputs(row[0], data, name)
         _departures(row[1], row[2], data, name)
@@ -40,7 +39,6 @@ def descent_figure(data: xr.Dataset, path: Path) -> None:
         row[0].set_title(_TITLES[name], fontsize=11, loc="left")
     figure.suptitle("Gradient descent beside the exact flow", fontsize=12)
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def _outputs(axis: Axes, data: xr.Dataset, name: str) -> None:
@@ -62,7 +60,7 @@ def _departures(left: Axes, right: Axes, data: xr.Dataset, name: str) -> None:
     """Draw the departure in units of the rate over time, and its maximum over the rate."""
     time, rates = data[f"{name}_time"].to_numpy(), data[f"{name}_rate"].to_numpy()
     gap = data[f"{name}_gap"].to_numpy()
-    shades = plt.get_cmap("viridis")(np.linspace(0.85, 0.0, len(rates)))
+    shades = colormaps["viridis"](np.linspace(0.85, 0.0, len(rates)))
     for k, rate in enumerate(rates):
         left.plot(time, gap[k] / rate, color=shades[k], lw=1.1, label=f"η = {rate:g}")
     left.set_xlabel("time")
@@ -117,7 +115,8 @@ def alpha_figure(data: xr.Dataset, path: Path) -> None:
         data: Findings of the experiment.
         path: Where to write it; the ending decides the format.
     """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
+    figure = Figure(figsize=(16, 5), layout="constrained")
+    (left, middle, right) = figure.subplots(1, 3)
     cosine, grid = np.cos(float(data.attrs["angle"])), data["grid"].to_numpy()
     alpha, time = data["alpha"].to_numpy(), data["time"].to_numpy()
     for k in np.argsort(alpha):
@@ -160,7 +159,6 @@ def alpha_figure(data: xr.Dataset, path: Path) -> None:
     angle = float(data.attrs["angle"])
     figure.suptitle(f"Three ends, by the ratio of living neurons (p = 4, Δ = {angle:g})")
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def _branches(axis: Axes, cosine: float) -> None:
@@ -185,7 +183,8 @@ def angles_figure(data: xr.Dataset, path: Path) -> None:
         data: Findings of the experiment.
         path: Where to write it; the ending decides the format.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
+    figure = Figure(figsize=(16, 5), layout="constrained")
+    axes = figure.subplots(1, 3)
     flow, angle = data["flow"].to_numpy(), data["fine_angle"].to_numpy()
     for event, (axis, title) in enumerate(
         zip(axes[:2], ("plateau left: f₋ = 0", "positives slide: t₃"), strict=True)
@@ -231,4 +230,3 @@ def angles_figure(data: xr.Dataset, path: Path) -> None:
         axis.yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle("Times of the phases against the angle (19 and 4 of 60 neurons live)")
     figure.savefig(path, dpi=130)
-    plt.close(figure)

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
@@ -20,9 +17,8 @@ _SCALE = r"$\lambda$"
 
 def angles_figure(data: xr.Dataset, path: Path) -> None:
     """Draw largest and mean angle and nuclear norm against the scale, a dimension a colour."""
-    figure, axes = plt.subplots(
-        2, 3, figsize=(12, 7), sharex=True, sharey="col", layout="constrained"
-    )
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots(2, 3, sharex=True, sharey="col")
     exponents = data["exponent"].to_numpy()
     features = data["features"].to_numpy().tolist()
     colours = _shades(len(features))
@@ -54,9 +50,8 @@ def angles_figure(data: xr.Dataset, path: Path) -> None:
 
 def losses_figure(data: xr.Dataset, path: Path) -> None:
     """Draw training and test loss against time, a scale a colour."""
-    figure, axes = plt.subplots(
-        2, 2, figsize=(10, 7), sharex=True, sharey="row", layout="constrained"
-    )
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True, sharey="row")
     exponents = data["exponent"].to_numpy().tolist()
     colours = _shades(len(exponents))
     for column, variant in enumerate(data["variant"].to_numpy().tolist()):
@@ -77,7 +72,8 @@ def losses_figure(data: xr.Dataset, path: Path) -> None:
 
 def course_figure(data: xr.Dataset, path: Path) -> None:
     """Draw one run of the flow beside descent, and the departure of one from the other."""
-    figure, axes = plt.subplots(3, 2, figsize=(11, 11), layout="constrained")
+    figure = Figure(figsize=(11, 11), layout="constrained")
+    axes = figure.subplots(3, 2)
     _gaps(axes[0, 0], data)
     _crossing_times(axes[0, 1], data)
     time, steps = data["time"], data["step_time"]
@@ -117,7 +113,7 @@ def course_figure(data: xr.Dataset, path: Path) -> None:
 def _gaps(axis: Axes, data: xr.Dataset) -> None:
     """Draw the coordinates of teacher minus bundle, the largest eigenvalue darkest."""
     coordinates = data.sizes["coordinate"]
-    for k, colour in enumerate(_shades(coordinates, plt.get_cmap("magma"))):
+    for k, colour in enumerate(_shades(coordinates, colormaps["magma"])):
         axis.plot(data["time"], data["gap"][:, k], color=colour, lw=1)
     axis.axhline(0, color=_FAINT, lw=0.8, zorder=0)
     axis.set_xscale("log")
@@ -155,7 +151,8 @@ def _departure(axis: Axes, data: xr.Dataset) -> None:
 
 def teachers_figure(data: xr.Dataset, path: Path) -> None:
     """Draw the learning of two opposite teachers, and the limit against the scale."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    axes = figure.subplots(1, 3)
     colours = {1.0: _NEGATIVE, 3.0: _POSITIVE}
     axes[0].plot(data["time"], data["loss"], color=_DARK, lw=1.3)
     axes[0].set_yscale("log")
@@ -185,7 +182,8 @@ def teachers_figure(data: xr.Dataset, path: Path) -> None:
 
 def ranks_figure(data: xr.Dataset, path: Path) -> None:
     """Draw effective rank and excess of rank against the scale, a width a colour."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
     exponents = data["exponent"].to_numpy()
     widths = data["width"].to_numpy().tolist()
     for width, colour in zip(widths, _shades(len(widths)), strict=True):
@@ -207,7 +205,8 @@ def ranks_figure(data: xr.Dataset, path: Path) -> None:
 
 def correlation_figure(data: xr.Dataset, path: Path) -> None:
     """Draw the excess of rank against the widest angle of an input, and how often it is one."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharex=True, layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True)
     degrees = data["degrees"].to_numpy()
     reached = data["reached"].to_numpy() > 0
     for name, colour, label in (
@@ -238,7 +237,8 @@ def correlation_figure(data: xr.Dataset, path: Path) -> None:
 
 def sweep_figure(data: xr.Dataset, path: Path) -> None:
     """Draw the excess of rank against the scale, and thresholds beside promises."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
     trials = data.sizes["trial"]
     exponents = data["exponent"].to_numpy()
     for k, colour in enumerate(_shades(trials)):
@@ -264,7 +264,8 @@ def sweep_figure(data: xr.Dataset, path: Path) -> None:
 
 def orthogonal_figure(data: xr.Dataset, path: Path) -> None:
     """Draw rank, norm and angle of the limit for orthogonal and correlated inputs."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.4), layout="constrained")
+    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    axes = figure.subplots(1, 3)
     exponents = data["exponent"].to_numpy()
     families = data["family"].to_numpy().tolist()
     colours = ("#1f5a94", "#5aa0d8", "#7a1f00", "#c1440e", "#e0a100")
@@ -290,7 +291,8 @@ def alignment_figure(data: xr.Dataset, path: Path) -> None:
     """Draw neurons beside their yardsticks for three scales, and how late they cross."""
     exponents = data["exponent"].to_numpy()
     chosen = [exponents[0], exponents[len(exponents) // 2], exponents[-1]]
-    figure, axes = plt.subplots(1, 4, figsize=(15, 4), layout="constrained")
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    axes = figure.subplots(1, 4)
     for axis, exponent in zip(axes, chosen, strict=False):
         here = data.sel(exponent=exponent)
         for k, sign in enumerate(here["sign"].to_numpy()):
@@ -323,7 +325,8 @@ def alignment_figure(data: xr.Dataset, path: Path) -> None:
 
 def cohesion_figure(data: xr.Dataset, path: Path) -> None:
     """Draw the largest angle of growing neurons and the bundle's norm against time."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharex=True, layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True)
     exponents = data["exponent"].to_numpy().tolist()
     for exponent, colour in zip(exponents, _shades(len(exponents)), strict=True):
         here = data.sel(exponent=exponent)
@@ -370,10 +373,9 @@ def _slope_guide(axis: Axes, values: xr.DataArray, power: float) -> None:
 
 def _shades(count: int, colours: Colormap | None = None) -> list:
     """Return colours from dark to light that stay readable on white."""
-    colours = plt.get_cmap("viridis") if colours is None else colours
+    colours = colormaps["viridis"] if colours is None else colours
     return [colours(x) for x in np.linspace(0.05, 0.85, count)]
 
 
 def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=150)
-    plt.close(figure)

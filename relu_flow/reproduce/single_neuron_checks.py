@@ -28,7 +28,7 @@ def _ranks(bench: Bench) -> Findings:
     scales = (0, -2, -4, -6, -8) if bench.quick else tuple(range(2, -11, -1))
     widths = (25, 200) if bench.quick else (25, 50, 200)
     shape = (len(widths), len(scales))
-    names = ("effective_rank", "spread", "nuclear", "square_norm", "loss")
+    names = ("effective_rank", "spread", "nuclear", "square_norm", "loss", "second")
     found = {name: np.full(shape, np.nan) for name in names}
     problem, _, key = runs.draw(bench, _FEATURES, "capped", 0)
     for row, width in enumerate(widths):
@@ -53,6 +53,7 @@ def _ranks(bench: Bench) -> Findings:
         factor = runs.per_step(here["spread"].sel(exponent=small).to_numpy(), np.array(small))
         note = "nuclear by Frobenius norm, less one: proportional to the scale"
         rows.append(Row(f"excess of rank, factor a step of 4, m={width}", factor, None, None, note))
+    rows.append(runs.second_row(data["second"]))
     return Findings(tuple(rows), data)
 
 
@@ -61,7 +62,7 @@ def _correlation(bench: Bench) -> Findings:
     wide = [10, 25, 45, 60, 75, 88] if bench.quick else [*range(5, 90, 5), 88]
     angles = np.radians(wide)
     trials = 2 if bench.quick else 10
-    names = ("spread", "max_angle", "positive_angle", "loss", "reached", "miss")
+    names = ("spread", "max_angle", "positive_angle", "loss", "reached", "miss", "second")
     found = {name: np.full((angles.size, trials), np.nan) for name in names}
     for trial in range(trials):
         for row, widest in enumerate(angles):
@@ -71,7 +72,8 @@ def _correlation(bench: Bench) -> Findings:
             def compute(problem=problem, teacher=teacher, network=network):
                 run = runs.settle(bench, "correlation", problem, network)
                 miss = jnp.linalg.norm(bundle(problem, run.network) - teacher)
-                return runs.read(problem, run.network) | {"reached": run.reached, "miss": miss}
+                found = {"reached": run.reached, "miss": miss, "second": run.second}
+                return runs.read(problem, run.network) | found
 
             name = f"{np.degrees(widest):.0f} degrees trial {trial}"
             piece = bench.piece(name, compute)
@@ -101,20 +103,23 @@ def _correlation_rows(data: xr.Dataset):
         reached = int(here["reached"].sum())
         note = f"median of {here.sizes['trial']} draws, {reached} with a loss below 1e-9"
         yield Row(f"excess of rank, inputs within {degrees:.0f} degrees", value, None, None, note)
+    yield runs.second_row(data["second"])
 
 
 def _scale_sweep(bench: Bench) -> Findings:
     """Find by bisection at what scale rank one breaks, and where the theorem promises it."""
     scales = np.array([1.0, -1.0, -3.0, -5.0] if bench.quick else np.arange(2.0, -10.5, -0.5))
     trials, halvings = (1, 6) if bench.quick else (5, 12)
-    curves, thresholds, promises = [], [], []
+    curves, thresholds, promises, second = [], [], [], []
     for trial in range(trials):
         problem, _, key = runs.draw(bench, _FEATURES, "capped", trial)
 
         def spread(exponent, trial=trial, problem=problem, key=key):
             network = runs.start(key, problem, 200, exponent)
             name = f"{runs.scale_name(exponent)} trial {trial}"
-            return float(runs.settled_piece(bench, name, problem, network)["spread"])
+            piece = runs.settled_piece(bench, name, problem, network)
+            second.append(float(piece["second"]))
+            return float(piece["spread"])
 
         curves.append([spread(exponent) for exponent in scales])
         low, high = -8.0, 2.0
@@ -141,6 +146,7 @@ def _scale_sweep(bench: Bench) -> Findings:
         Row(f"log10 of the scale where rank one breaks, draw {k}", float(t), None, float(p), note)
         for k, (t, p) in enumerate(zip(thresholds, promises, strict=True))
     ]
+    rows.append(runs.second_row(xr.DataArray(second)))
     return Findings(tuple(rows), data)
 
 
@@ -182,7 +188,7 @@ def _orthogonal(bench: Bench) -> Findings:
     # At the smallest, what is small by a low power of the scale has vanished too.
     scales = (-2, -8, -20) if bench.quick else (0, -2, -4, -6, -8, -10, -15, -20, -30)
     families = _families(bench)
-    names = ("effective_rank", "spread", "square_norm", "max_angle", "loss", "active")
+    names = ("effective_rank", "spread", "square_norm", "max_angle", "loss", "active", "second")
     found = {name: np.full((len(families), len(scales)), np.nan) for name in names}
     for row, (family, (problem, _, _)) in enumerate(families.items()):
         _, key = jr.split(jr.fold_in(jr.key(bench.seed), 0))
@@ -214,6 +220,7 @@ def _orthogonal(bench: Bench) -> Findings:
         note = f"of {measured('active'):g} active neurons"
         value = measured("max_angle")
         rows.append(Row(f"largest angle, degrees, {name}", value, None, None, note))
+    rows.append(runs.second_row(data["second"]))
     return Findings(tuple(rows), data)
 
 
@@ -223,23 +230,27 @@ EXPERIMENTS = (
         "first experiment 3: rank of the limit for several scales and widths",
         _ranks,
         figures.ranks_figure,
+        version=2,
     ),
     Experiment(
         "correlation",
         "next check 1: rank of the limit as inputs turn away from the teacher",
         _correlation,
         figures.correlation_figure,
+        version=2,
     ),
     Experiment(
         "scale-sweep",
         "next check 2: the scale where rank one breaks, beside the bound",
         _scale_sweep,
         figures.sweep_figure,
+        version=2,
     ),
     Experiment(
         "orthogonal",
         "next check 3: orthogonal inputs beside correlated ones",
         _orthogonal,
         figures.orthogonal_figure,
+        version=2,
     ),
 )
