@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 app = App(
     name="relu-flow",
@@ -17,7 +17,7 @@ app = App(
 def digits(
     *,
     classes: tuple[int, int] = (0, 1),
-    images: int = 200,
+    images: Annotated[int, Parameter(validator=validators.Number(gte=2, lte=1000))] = 200,
     width: int = 50,
     scale: float = 1e-6,
     seed: int = 0,
