@@ -1,6 +1,9 @@
 """The early-alignment experiments: published losses, kept results, proportional departure."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -96,3 +99,19 @@ def test_wrong_name_is_refused(tmp_path):
 def test_figures_5_to_13_are_all_there():
     """Assert the names of the experiments."""
     assert [e.name for e in EXPERIMENTS] == [f"figure-{k}" for k in range(5, 14)]
+
+
+def test_the_backend_of_the_user_is_left_alone(done):
+    """Assert that neither importing the experiments nor drawing a figure chooses a backend."""
+    code = (
+        "import pathlib, matplotlib, xarray; import relu_flow.reproduce.papers; "
+        "from relu_flow.report.early_alignment import draw_planar; "
+        "draw_planar(xarray.open_dataset('data.nc', engine='h5netcdf'), pathlib.Path('a.png')); "
+        "print(matplotlib.get_backend())"
+    )
+    environment = {**os.environ, "MPLBACKEND": "pdf"}
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=done[0], env=environment, check=True, capture_output=True
+    )
+    assert said.stdout.decode().strip() == "pdf"
+    assert (done[0] / "a.png").stat().st_size > 20_000

@@ -56,7 +56,7 @@ def _angles(bench: Bench) -> Findings:
                 for exponent in scales:
                     name = f"{variant} d={features} {runs.scale_name(exponent)} trial {trial}"
                     network = runs.start(key, problem, width, exponent)
-                    piece = runs.settled_piece(bench, name, problem, network)
+                    piece = runs.settled_piece(bench, name, problem, network, runs.LONG_LATEST)
                     for k, values in found.items():
                         values[v, row, exponents.index(exponent), trial] = piece[k]
     data = xr.Dataset(
