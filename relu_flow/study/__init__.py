@@ -1,0 +1,1 @@
+"""Studies: many runs declared at once, and what their distributions say."""
