@@ -1,5 +1,7 @@
 """Gradient flow of two-layer ReLU networks, exact through every change of pattern."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from .data.clusters import clusters_check as clusters_check, two_clusters as two_clusters
 from .data.digits import digits as digits
 from .data.norm_rank import (
@@ -60,3 +62,24 @@ from .observe.phases import (
     Scheme as Scheme,
     SwitchEvent as SwitchEvent,
 )
+
+if _TYPE_CHECKING:
+    from .study.collect import open_study as open_study
+    from .study.runner import run_study as run_study
+    from .study.spec import Study as Study
+
+# Studies need packages of the extra `app`, and seconds to import.
+_STUDIES = {"Study": "spec", "open_study": "collect", "run_study": "runner"}
+
+
+def __getattr__(name: str):
+    if name not in _STUDIES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(f".study.{_STUDIES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'relu_flow.{name} needs {error.name}: pip install "relu-flow[app]"'
+        ) from error

@@ -1,6 +1,9 @@
 """The `relu-flow` command. Heavy imports are inside, so that `--help` answers at once."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -123,6 +126,152 @@ def reproduce(
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"relu-flow: interrupted; the same command goes on from {out}.", file=sys.stderr)
+        sys.exit(130)
+
+
+study = App(name="study", help="Many runs, declared in a TOML file; safe to kill and give again.")
+app.command(study)
+
+
+@study.command(name="validate")
+def study_validate(spec: Path, *, workers: int = 2) -> None:
+    """Check a study, and print its runs, chunks, shapes, memory and disk. Nothing is run.
+
+    Parameters
+    ----------
+    spec
+        The TOML file.
+    workers
+        For how many workers the memory is estimated.
+    """
+    with _messages("nothing was run."):
+        from .run_study import validate
+
+        validate(spec, workers)
+
+
+@study.command(name="run")
+def study_run(
+    spec: Path,
+    *,
+    out: Path,
+    dask: str | None = None,
+    workers: int | None = None,
+    cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
+    quiet: bool = False,
+) -> None:
+    """Run what is missing of a study.
+
+    Parameters
+    ----------
+    spec
+        The TOML file.
+    out
+        The study's folder.
+    dask
+        Where instead of in this process: local:N, the address of a scheduler, or slurm.
+    workers
+        Threads of this process, one a core unless given; or jobs of SLURM.
+    cache
+        Keep compiled programs in the user's cache folder.
+    quiet
+        Show no progress.
+    """
+    _run_study(spec, out, dask, workers, (0, 1), cache, quiet)
+
+
+@study.command(name="worker")
+def study_worker(
+    spec: Path,
+    *,
+    out: Path,
+    shard: str,
+    workers: int | None = None,
+    cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
+    quiet: bool = False,
+) -> None:
+    """Run a shard of a study: for job arrays, without a scheduler.
+
+    Parameters
+    ----------
+    spec
+        The TOML file.
+    out
+        The study's folder, which all workers share.
+    shard
+        i/n: every n-th chunk from chunk i; i from 0 to n - 1.
+    workers
+        Threads; one a core unless given.
+    cache
+        Keep compiled programs in the user's cache folder.
+    quiet
+        Show no progress.
+    """
+    part, _, parts = shard.partition("/")
+    if not (part.isdigit() and parts.isdigit() and int(part) < int(parts)):
+        print(
+            f"relu-flow: Argument `shard` must be i/n with 0 <= i < n, but it is {shard!r}.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    _run_study(spec, out, None, workers, (int(part), int(parts)), cache, quiet)
+
+
+@study.command(name="collect")
+def study_collect(folder: Path, *, netcdf: bool = False, partial: bool = False) -> None:
+    """Collect a study into study.zarr, runs.parquet and switches.parquet.
+
+    Parameters
+    ----------
+    folder
+        The study's folder.
+    netcdf
+        Write study.nc too.
+    partial
+        Collect although runs are missing.
+    """
+    with _messages("what was collected before is as it was."):
+        from .run_study import gather
+
+        gather(folder, netcdf=netcdf, partial=partial)
+
+
+def _run_study(
+    spec: Path,
+    out: Path,
+    dask: str | None,
+    workers: int | None,
+    shard: tuple[int, int],
+    cache: bool,
+    quiet: bool,
+) -> None:
+    # Before JAX starts: one thread a program, and programs in the thread that calls them.
+    os.environ.setdefault("PJRT_NPROC", "1")
+    os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
+    with _messages(f"the same command goes on from {out}."):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        from .run_study import run
+
+        if cache:
+            from ._cache import use_cache
+
+            use_cache()
+        code = run(spec, out, dask=dask, workers=workers, shard=shard, quiet=quiet)
+    sys.exit(code)
+
+
+@contextmanager
+def _messages(after: str) -> Iterator[None]:
+    """End with a message where a user can help; `after` tells what an interruption left."""
+    try:
+        yield
+    except (ValueError, RuntimeError, ModuleNotFoundError, OSError) as error:
+        print(f"relu-flow: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"\nrelu-flow: interrupted; {after}", file=sys.stderr)
         sys.exit(130)
 
 

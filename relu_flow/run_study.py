@@ -1,0 +1,86 @@
+"""The `relu-flow study` commands: what they print, and how they end."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from .study.cluster import Dask
+from .study.collect import collect
+from .study.plan import Plan, describe
+from .study.progress import Progress
+from .study.runner import run_study
+from .study.spec import Study
+
+_PAUSE = 10.0  # seconds between lines where the output is no terminal
+
+
+def validate(spec: Path, workers: int) -> None:
+    """Print what a study will do."""
+    print(describe(Plan.of(Study.from_toml(spec)), workers))
+
+
+def run(
+    spec: Path,
+    out: Path,
+    *,
+    dask: str | None,
+    workers: int | None,
+    shard: tuple[int, int] = (0, 1),
+    quiet: bool,
+) -> int:
+    """Run a study or a shard of it, show progress, and return the exit code."""
+    study = Study.from_toml(spec)
+    executor = None if dask is None else Dask(dask, workers=workers)
+    report = None if quiet else Meter(sys.stderr)
+    state = run_study(study, out, workers=workers, executor=executor, shard=shard, progress=report)
+    if report is not None:
+        report.end()
+    if state.damaged:
+        print(
+            f"{len(state.damaged)} chunks were damaged; moved to {out / 'damaged'} and done again."
+        )
+    print(f"{state.done} of {state.total} runs: {state.endings()}; {state.switches} switches.")
+    for chunk, error in sorted(state.broken.items()):
+        print(f"Chunk {chunk} raised: {error}", file=sys.stderr)
+    if state.broken:
+        print(
+            f"relu-flow: {len(state.broken)} chunks raised; the rest is done. The reasons are in "
+            f"{out / 'failed'}; the same command tries them again.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def gather(out: Path, *, netcdf: bool, partial: bool) -> None:
+    """Collect a study and print where it is."""
+    made = collect(out, netcdf=netcdf, partial=partial)
+    print(f"{made} and tables beside it; in Python: relu_flow.open_study({str(out)!r})")
+
+
+class Meter:
+    """Progress on a terminal: one line that changes; elsewhere a plain line now and then.
+
+    Attributes:
+        stream: Where to.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic):
+        self.stream, self._clock, self._next = stream, clock, 0.0
+
+    def __call__(self, state: Progress) -> None:
+        """Show how far it is."""
+        if self.stream.isatty():
+            self.stream.write("\r\x1b[K" + state.line())
+            self.stream.flush()
+        elif self._clock() >= self._next or state.done == state.total:
+            self._next = self._clock() + _PAUSE
+            self.stream.write(state.line() + "\n")
+            self.stream.flush()
+
+    def end(self) -> None:
+        """Leave the last line where it is."""
+        if self.stream.isatty():
+            self.stream.write("\n")
