@@ -128,8 +128,12 @@ def _crossing_times(axis: Axes, data: xr.Dataset) -> None:
     seen = np.isfinite(data["crossing"].to_numpy())
     eigenvalue, crossing = data["eigenvalue"][seen], data["crossing"][seen]
     axis.plot(eigenvalue, crossing, "o-", color=_DARK, ms=4, lw=0.7)
+    named = np.inf
     for k, (x, y) in enumerate(zip(eigenvalue.to_numpy(), crossing.to_numpy(), strict=True)):
-        axis.annotate(str(k + 1), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        if x > 0.76 * named:  # no room for a number beside the last one
+            continue
+        named = x
+        axis.annotate(str(k + 1), (x, y), xytext=(-9, 5), textcoords="offset points", fontsize=7)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.invert_xaxis()
@@ -250,14 +254,15 @@ def sweep_figure(data: xr.Dataset, path: Path) -> None:
     axes[0].set_ylabel(r"$\|W\|_*/\|W\|_F - 1$" + "\n(dotted: where it crosses the line)")
     _scale_axes(axes[:1])
     draws = np.arange(trials)
-    axes[1].bar(draws - 0.2, -data["threshold"], 0.4, color=_POSITIVE, label="rank one breaks")
-    axes[1].bar(draws + 0.2, -data["promised"], 0.4, color=_NEGATIVE, label="the theorem's bound")
+    axes[1].plot(draws, -data["promised"], "s", color=_NEGATIVE, label="the theorem's bound")
+    axes[1].plot(draws, -data["threshold"], "o", color=_POSITIVE, label="rank one breaks")
     axes[1].set_yscale("log")
+    axes[1].set_ylim(0.5, 100 * float(-data["promised"].min()))
     axes[1].set_xticks(draws)
     axes[1].set_xlim(-1, trials)
     axes[1].set_xlabel("draw")
     axes[1].set_ylabel(r"$-\log_{10}\lambda$")
-    axes[1].legend(fontsize=8)
+    axes[1].legend(fontsize=8, loc="center right")
     figure.suptitle("Where rank one breaks, and where it is promised", fontsize=11)
     _save(figure, path)
 

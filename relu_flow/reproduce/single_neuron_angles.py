@@ -38,6 +38,7 @@ _NAMES = {
     "mean_angle": "mean angle of active neurons, degrees",
     "nuclear": "nuclear norm of W",
 }
+_LOSS_END = 1e4  # of the curves of the loss
 _SMALL = -6  # from this exponent down angles are compared with the scale
 _ALIGNED = 20.0  # degrees: draws beyond at the exponent above count as having no small angle
 
@@ -56,7 +57,7 @@ def _angles(bench: Bench) -> Findings:
                 for exponent in scales:
                     name = f"{variant} d={features} {runs.scale_name(exponent)} trial {trial}"
                     network = runs.start(key, problem, width, exponent)
-                    piece = runs.settled_piece(bench, name, problem, network, runs.LONG_LATEST)
+                    piece = runs.settled_piece(bench, name, problem, network)
                     for k, values in found.items():
                         values[v, row, exponents.index(exponent), trial] = piece[k]
     data = xr.Dataset(
@@ -160,7 +161,7 @@ def _losses(bench: Bench) -> Findings:
             name = f"{variant} {runs.scale_name(exponent)}"
 
             def compute(problem=problem, unseen=unseen, network=network, name=name):
-                run = runs.settle(bench, name, problem, network)
+                run = runs.settle(bench, name, problem, network, latest=_LOSS_END)
                 train, tested = _both_losses(problem, unseen, run.networks)
                 return {"time": run.times, "train": train, "test": tested}
 

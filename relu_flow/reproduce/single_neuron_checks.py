@@ -101,7 +101,8 @@ def _correlation_rows(data: xr.Dataset):
         here = data.sel(degrees=degrees)
         value = float(here["spread"].median())
         reached = int(here["reached"].sum())
-        note = f"median of {here.sizes['trial']} draws, {reached} with a loss below 1e-9"
+        note = f"median of {here.sizes['trial']} draws, {reached} with a loss below 1e-9 "
+        note += f"by t = {runs.LATEST:g}"
         yield Row(f"excess of rank, inputs within {degrees:.0f} degrees", value, None, None, note)
     yield runs.second_row(data["second"])
 
@@ -141,7 +142,7 @@ def _scale_sweep(bench: Bench) -> Findings:
         attrs={"level": _BROKEN},
     )
     note = f"nuclear by Frobenius norm exceeds {1 + _BROKEN}; capped at 30 degrees, d=4, m=200"
-    note += "; bound: Assumption 2 with epsilon = 1/4"
+    note += f"; runs end by t = {runs.LATEST:g}; bound: Assumption 2 with epsilon = 1/4"
     rows = [
         Row(f"log10 of the scale where rank one breaks, draw {k}", float(t), None, float(p), note)
         for k, (t, p) in enumerate(zip(thresholds, promises, strict=True))

@@ -24,9 +24,8 @@ LEVEL = 1e-9  # the paper stops at this loss
 # The paper gives up after 2e7 iterations at a learning rate of .01, at t = 2e5. Steps are as
 # short as the largest eigenvalue of the data asks for, the smallest may be 1e-6 of it, and nine
 # tenths of all steps are spent on the last of the loss, when angles no longer change. So runs
-# end sooner, sooner still where steps are dear, and tables say what is left (`unfinished`).
-LATEST, LONG_LATEST = 2e4, 2e3
-_LONG = 16  # features from which the second one counts
+# end sooner, and tables say what is left (`unfinished`).
+LATEST = 2e3
 _QUICK_LATEST = 1e3
 _RTOL, _SECOND_RTOL = 1e-9, 1e-11
 LOG_STEP = math.log(4.0)  # scales are powers of four
@@ -83,7 +82,7 @@ def settle(
     problem: Problem,
     network: TwoLayerReLU,
     level: float = LEVEL,
-    latest: float | None = None,
+    latest: float = LATEST,
 ) -> Settled:
     """Run until the loss is below a level, or until a latest time.
 
@@ -97,11 +96,9 @@ def settle(
         problem: Mean square loss.
         network: Where from.
         level: Of the loss.
-        latest: The latest time; unless given one that depends on the number of features.
+        latest: The latest time; sooner in quick forms.
     """
-    if latest is None:
-        latest = LATEST if problem.features < _LONG else LONG_LATEST
-    latest = _QUICK_LATEST if bench.quick else latest
+    latest = min(latest, _QUICK_LATEST) if bench.quick else latest
     second = False
     end = min(_guessed_end(problem, float(jnp.max(network.log_scale)), level), latest)
     while True:
@@ -198,16 +195,12 @@ def read(problem: Problem, network: TwoLayerReLU) -> dict[str, Array]:
 
 
 def settled_piece(
-    bench: Bench,
-    name: str,
-    problem: Problem,
-    network: TwoLayerReLU,
-    latest: float | None = None,
+    bench: Bench, name: str, problem: Problem, network: TwoLayerReLU
 ) -> dict[str, np.ndarray]:
     """Return what is read off the end of a run, from disk if it was made before."""
 
     def compute():
-        run = settle(bench, name, problem, network, latest=latest)
+        run = settle(bench, name, problem, network)
         found = read(problem, run.network)
         if run.broken:
             found = {key: math.nan * value for key, value in found.items()}
