@@ -134,8 +134,8 @@ def settle(
     """Stop a network that only errors drive: of rounding, or of steps.
 
     At a stationary point the active pulls cancel for every neuron (or are zero). What is
-    left of them is compared with the rounding error of the outputs, and with a tenth of
-    the relative tolerance: after that, switches would be made of noise.
+    left of them is compared with the error of the outputs, that of rounding or of steps,
+    and with a tenth of the relative tolerance: after that, switches would be made of noise.
 
     Returns:
         The proposal and the rates, both without motion if the network is at rest.

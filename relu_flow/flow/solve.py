@@ -63,8 +63,9 @@ def solve(
     there, its velocity being the smallest possible (counted in `stats["repels"]`); a
     neuron whose inner weights are zero rests for ever, and so does one whose inner weights
     become zero (possible if |v| > |w|; counted in `stats["vanished"]`). Once the drive of
-    every neuron is zero, to rounding or a tenth of `rtol`, the network is left alone
-    (`stats["settled"]` is when): after that there would be only noise.
+    every neuron is zero, to rounding or to what errors of steps may leave (a tenth of `rtol`
+    of the pulls, or about a tenth of `rtol` of the outputs and targets), the network is left
+    alone (`stats["settled"]` is when): after that there would be only noise.
     Inputs that share a hyperplane (parallel, opposite or repeated) switch together.
 
     Args:
