@@ -145,7 +145,7 @@ def study_validate(spec: Path, *, workers: int = 2) -> None:
         For how many workers the memory is estimated.
     """
     with _messages("nothing was run."):
-        from .run_study import validate
+        from .run_studies import validate
 
         validate(spec, workers)
 
@@ -231,7 +231,7 @@ def study_collect(folder: Path, *, netcdf: bool = False, partial: bool = False) 
         Collect although runs are missing.
     """
     with _messages("what was collected before is as it was."):
-        from .run_study import gather
+        from .run_studies import gather
 
         gather(folder, netcdf=netcdf, partial=partial)
 
@@ -252,7 +252,7 @@ def _run_study(
         import jax
 
         jax.config.update("jax_enable_x64", True)
-        from .run_study import run
+        from .run_studies import run
 
         if cache:
             from ._cache import use_cache

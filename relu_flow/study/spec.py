@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -95,7 +96,7 @@ class Study(BaseModel):
     Attributes:
         data: `family`, the name of a constructor of data, and its parameters. Each a value or a
             list of values (for a parameter that is a list itself, a list of lists).
-        seeds: How many, or which.
+        seeds: How many, or which; or a table of `start` and `stop`.
         widths: Numbers of neurons.
         log_scales: Natural logarithms of the initial scale. `scales` may be given instead.
         t1: End of a run, in units of gradient-flow time.
@@ -201,7 +202,17 @@ class Study(BaseModel):
     def _seeds(cls, given: Any) -> Any:
         if isinstance(given, int) and not isinstance(given, bool):
             return tuple(range(given))
+        if isinstance(given, dict) and set(given) == {"start", "stop"}:
+            return tuple(range(int(given["start"]), int(given["stop"])))
         return given
+
+    @field_serializer("seeds")
+    def _short_seeds(self, seeds: tuple[int, ...]) -> Any:
+        """Write consecutive seeds by their ends: there may be a million."""
+        start, stop = seeds[0], seeds[-1] + 1
+        if seeds != tuple(range(start, stop)):
+            return list(seeds)
+        return stop if start == 0 else {"start": start, "stop": stop}
 
     @field_validator("widths", "log_scales", mode="before")
     @classmethod
