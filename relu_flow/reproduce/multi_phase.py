@@ -248,7 +248,10 @@ def _both_rows(problem, network, fine, phases, events, t1: float) -> list[Row]:
         note = f"{SOURCE}: c/R" + "; c/p at first" * (t == 3) if first else f"{SOURCE}: Rc"
         rows.append(Row(name, (on_plus if first else on_minus)[k], known, rule, note))
     rows.append(Row("f-, t = 50", seen["minus"][-2], 0, None, "a second saddle: f- stays at zero"))
-    note = "not near its end: at the KKT point with both signs alive both slide, A/B = 1"
+    # Growth is as 1/(t log t), so is the turning of the negatives to the hyperplane: cos - A/B
+    # falls as a small power of log t, until they slide again and A/B goes to 1 as 1/log t.
+    note = "at the KKT point with both signs alive both slide, A/B = 1: far off, as negatives "
+    note += "turn to their hyperplane by a small power of log t"
     rows.append(Row(f"A/B, t = {t1:g}", ratio[-1], None, None, note))
     alive = observables.living(problem, fine.network)
     rows.append(Row("living neurons at the end", float(np.sum(np.asarray(alive)))))

@@ -17,9 +17,10 @@ from .single_neuron_published import TABLES, published
 _VARIANTS = ("centred", "uncentred")
 _ALL = tuple(range(2, -14, -1))
 _TABLE = (2, 0, -1, -2, -3, -4, -5, -6, -7, -8, -10, -13)
+_SHORT = (2, 0, -2, -4, -7, -8, -10, -13)
 _QUICK = (2, 0, -2, -4, -7, -8, -13)
 # Features, width, trials, exponents: chosen by cost, cheap ones first.
-_PLAN = ((4, 200, 5, _ALL), (16, 200, 3, _TABLE), (64, 200, 1, _TABLE), (256, 50, 1, _TABLE))
+_PLAN = ((4, 200, 5, _ALL), (16, 200, 3, _TABLE), (64, 200, 1, _SHORT), (256, 50, 1, _SHORT))
 _QUICK_PLAN = ((4, 200, 3, _QUICK),)
 _KEPT = (
     "max_angle",
