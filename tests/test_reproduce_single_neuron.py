@@ -6,6 +6,7 @@ import math
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 
 import relu_flow as rf
 from relu_flow.data.teacher import single_neuron
@@ -109,3 +110,32 @@ def test_crossings_are_interpolated():
 def test_per_step_reads_a_power_law():
     exponents = np.array([-2.0, -5.0, -9.0])
     assert runs.per_step(7 * 16.0**exponents, exponents) == pytest.approx(16.0, rel=1e-12)
+
+
+def test_what_angles_have_yet_to_change():
+    """Assert by Euler's method for two nearly aligned neurons that learn a teacher."""
+    teacher = np.array([1.0, 0.0, 0.0])
+    inputs = np.array([[1.0, 0.5, 0.0], [1.0, -0.3, 0.5], [1.0, -0.2, -0.5]])
+    scatter = inputs.T @ inputs / 3
+    inner = 0.45 * np.array([[0.95, 0.25, 0.1], [0.95, 0.2501, 0.1]])
+    outer = np.linalg.norm(inner, axis=1)
+
+    def angle_and_square_norm():
+        a, b = inner / np.linalg.norm(inner, axis=1, keepdims=True)
+        return np.linalg.norm(np.cross(a, b)), np.sum(inner**2) + np.sum(outer**2)
+
+    before, square_norm = angle_and_square_norm()
+    for _ in range(20_000):
+        force = scatter @ (teacher - outer @ inner)
+        inner, outer = inner + 1e-2 * outer[:, None] * force, outer + 1e-2 * inner @ force
+    after, last = angle_and_square_norm()
+    assert last == pytest.approx(2.0, abs=1e-6)
+    assert runs.unfinished(square_norm) == pytest.approx(1 - after / before, rel=1e-2)
+    assert runs.unfinished(last) < 1e-6
+
+
+def test_second_tolerances_are_counted():
+    """Assert that runs that were not made are not counted."""
+    row = runs.second_row(xr.DataArray([0.0, 1.0, np.nan, 1.0]))
+    assert row.measured == 2
+    assert row.note.startswith("of 3:")

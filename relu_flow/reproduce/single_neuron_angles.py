@@ -99,7 +99,8 @@ def _factor_row(data: xr.Dataset, variant: str, features: int) -> Row:
     theirs = (first / last) ** (1 / 6) if first and last else None
     note = (
         f"fit over 4^{small[0]} to 4^{small[-1]}, median of {len(factors)} of "
-        f"{chosen.sizes['trial']} draws (the others keep a large angle)"
+        f"{chosen.sizes['trial']} draws: in the others neurons active on inputs with small "
+        "y|x| alone turn too slowly to be done when the bundle has grown"
         if len(factors) < chosen.sizes["trial"]
         else f"fit over 4^{small[0]} to 4^{small[-1]}, median of {len(factors)} draws"
     )
