@@ -236,6 +236,44 @@ def study_collect(folder: Path, *, netcdf: bool = False, partial: bool = False) 
         gather(folder, netcdf=netcdf, partial=partial)
 
 
+@app.command
+def report(
+    folder: Path,
+    *,
+    out: Path | None = None,
+    run: int | None = None,
+    fan: Annotated[bool, Parameter(negative="--no-fan")] = True,
+    cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
+) -> None:
+    """Write a collected study as one HTML page, which fetches nothing when it is opened.
+
+    Parameters
+    ----------
+    folder
+        The study's folder.
+    out
+        The file; report.html in the study's folder unless given.
+    run
+        Number of the run whose neurons are shown, the first that succeeded unless given. It is
+        done again.
+    fan
+        Show the neurons of a run.
+    cache
+        Keep compiled programs in the user's cache folder.
+    """
+    with _messages("the page was not written."):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        from .report.page import write_page
+
+        if cache:
+            from ._cache import use_cache
+
+            use_cache()
+        print(write_page(folder, out, run=run, fan=fan))
+
+
 def _run_study(
     spec: Path,
     out: Path,
