@@ -41,7 +41,7 @@ _NAMES = {
 }
 _LOSS_END = 1e4  # of the curves of the loss
 _SMALL = -6  # from this exponent down angles are compared with the scale
-_ALIGNED = 20.0  # degrees: draws beyond at the exponent above count as having no small angle
+_ALIGNED = 20.0  # degrees: what is beyond is not fitted
 
 
 def _angles(bench: Bench) -> Findings:
@@ -93,8 +93,13 @@ def _factor_row(data: xr.Dataset, variant: str, features: int) -> Row:
     small = [e for e in data["exponent"].to_numpy().tolist() if e <= _SMALL]
     chosen = data["max_angle"].sel(variant=variant, features=features, exponent=small)
     chosen = chosen.dropna("trial", how="all").dropna("exponent", how="any")
-    kept = chosen.isel(trial=chosen.isel(exponent=0).to_numpy() < _ALIGNED)
-    factors = [runs.per_step(values, chosen["exponent"].to_numpy()) for values in kept.to_numpy().T]
+    exponents, values = chosen["exponent"].to_numpy(), chosen.to_numpy()
+    fitted = values < _ALIGNED
+    factors = [
+        runs.per_step(draw[kept], exponents[kept])
+        for draw, kept in zip(values.T, fitted.T, strict=True)
+        if kept.sum() > 2
+    ]
     first, last = (published("max_angle", variant, features, e) for e in (-7, -13))
     theirs = (first / last) ** (1 / 6) if first and last else None
     note = (
