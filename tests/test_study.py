@@ -13,7 +13,7 @@ import pytest
 
 import relu_flow as rf
 from relu_flow.observe import observables
-from relu_flow.study import runner, store as stores
+from relu_flow.study import batch, runner, store as stores
 from relu_flow.study.collect import collect
 from relu_flow.study.store import Store, StoreError
 
@@ -298,3 +298,14 @@ def test_what_a_dead_writer_left_is_removed(copy, study):
 def test_float32_is_refused(study, tmp_path):
     with jax.enable_x64(False), pytest.raises(ValueError, match="float64"):
         rf.run_study(study, tmp_path)
+
+
+@pytest.mark.slow
+def test_lanes_side_by_side_give_the_same(folder, study, tmp_path, monkeypatch):
+    """What a GPU would do: to rounding, for the programs are not the same."""
+    monkeypatch.setattr(batch, "batch_form", lambda device: "vmap")
+    rf.run_study(study, tmp_path, workers=1)
+    collect(tmp_path)
+    for node, name in (("end", "loss"), ("milestones", "milestone_time"), ("runs", "result")):
+        mine, other = (rf.open_study(path)[node][name].to_numpy() for path in (tmp_path, folder))
+        np.testing.assert_allclose(mine, other, rtol=1e-9)

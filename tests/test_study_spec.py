@@ -97,6 +97,7 @@ def test_the_hash_tells_studies_apart(part):
         ({"data": {**GOOD["data"], "mu": "big"}}, "`data.mu` must be a finite number"),
         ({"data": {**GOOD["data"], "samples": 4.5}}, "`data.samples` must be an integer"),
         ({"data": {**GOOD["data"], "norms": [1.0]}}, "`data.norms` must be two numbers"),
+        ({"data": {**GOOD["data"], "mu": [0.5, 0.5]}}, "`mu` must have distinct values"),
         ({"initialiser": "zeros"}, "`initialiser.name` must be one of"),
         ({"initialiser": "unbalanced"}, "`initialiser.balancedness` must be given"),
         (

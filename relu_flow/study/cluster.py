@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .plan import Chunk, Plan
-from .runner import Executor, Outcome
+from .runner import AbstractExecutor, Outcome
 from .store import Store, StoreError
 from .work import do_remotely
 
@@ -26,14 +26,15 @@ _ENVIRONMENT = {
 }
 
 
-class Dask(Executor):
+class Dask(AbstractExecutor):
     """Workers of dask.distributed, each a process of one thread.
 
     Attributes:
         where: `local:N` for N processes of this machine, the address of a scheduler such as
             `tcp://host:8786`, or `slurm`: jobs as dask-jobqueue's configuration describes them.
         workers: How many jobs to ask SLURM for.
-        timeout: Seconds to wait for a scheduler, and for its first worker.
+        timeout: Seconds to wait for a scheduler, and for its first worker; for SLURM's queue
+            there is no end of waiting.
     """
 
     def __init__(self, where: str, *, workers: int | None = None, timeout: float = 30.0):
@@ -115,9 +116,10 @@ class Dask(Executor):
 
     def _await_worker(self, client: "Client") -> None:
         try:
-            client.wait_for_workers(1, timeout=self.timeout)
+            queued = self.where == "slurm"
+            client.wait_for_workers(1, timeout=None if queued else self.timeout)
         except TimeoutError as error:
             raise StoreError(
                 f"No worker joined {self.where} within {self.timeout:g} s. Start one with "
-                "`dask worker ADDRESS --nthreads 1`, or wait for the queue."
+                "`dask worker ADDRESS --nthreads 1`."
             ) from error

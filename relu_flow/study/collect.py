@@ -7,7 +7,6 @@ was run, so that they are equal byte for byte whatever happened on the way.
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import xarray as xr
 from ..model.switch import SwitchKind
 from .plan import Plan
 from .record import COUNTS, RESULT_NAMES, lane_schema
-from .store import Store, explained
+from .store import Store, explained, scratch
 
 _TIME = "units of gradient-flow time of the reduced loss"
 _KINDS = [kind.name.lower() for kind in SwitchKind]
@@ -54,7 +53,8 @@ def collect(path: str | Path, *, netcdf: bool = False, partial: bool = False) ->
             "it again, or collect what there is with `partial`."
         )
     with explained(store.path):
-        aside = Path(tempfile.mkdtemp(prefix=".collect-", dir=store.path))
+        store.clear()
+        aside = scratch(store.path)
         try:
             arrays = _gathered(plan, store, sorted(receipts), aside)
             tree = _tree(plan, arrays, _provenance(plan, list(receipts.values())))

@@ -5,6 +5,7 @@ with one copy of each program. Programs must run in the thread that calls them: 
 `jax_cpu_enable_async_dispatch` off, which the command line does. Chunks go to devices in turn.
 """
 
+import abc
 import os
 import queue
 import threading
@@ -24,15 +25,15 @@ Report = Callable[[Progress], None]
 Outcome = tuple[Chunk, dict | BaseException]
 
 
-class Executor:
+class AbstractExecutor(abc.ABC):
     """Does chunks, in any order, and yields what came of each: a receipt or an error."""
 
+    @abc.abstractmethod
     def __call__(self, plan: Plan, store: Store, chunks: list[Chunk]) -> Iterable[Outcome]:
         """Do chunks."""
-        raise NotImplementedError
 
 
-class Threads(Executor):
+class Threads(AbstractExecutor):
     """Threads of this process.
 
     Attributes:
@@ -88,7 +89,7 @@ def run_study(
     out: str | Path,
     *,
     workers: int | None = None,
-    executor: Executor | None = None,
+    executor: AbstractExecutor | None = None,
     shard: tuple[int, int] = (0, 1),
     progress: Report | None = None,
 ) -> Progress:

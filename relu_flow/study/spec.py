@@ -268,7 +268,7 @@ class Study(BaseModel):
         if len(set(names)) < len(names):
             raise ValueError(f"Argument `milestones` must have distinct names, but has {names}.")
         self._check_record()
-        self._check_pairs()
+        self._check_lists()
         return self
 
     def _check_record(self) -> None:
@@ -289,7 +289,10 @@ class Study(BaseModel):
                     f"Argument `record.{key}` must be left out without {what}, but it is given."
                 )
 
-    def _check_pairs(self) -> None:
+    def _check_lists(self) -> None:
+        for name, values in self.lists().items():
+            if self.combine == "grid" and len(set(values)) < len(values):
+                raise ValueError(f"Argument `{name}` must have distinct values, but has {values}.")
         lengths = {name: len(values) for name, values in self.lists().items() if len(values) > 1}
         if self.combine == "paired" and len(set(lengths.values())) > 1:
             raise ValueError(

@@ -89,9 +89,8 @@ class Store:
             StoreError: If it cannot be written.
         """
         final = self.folder(chunk.index)
-        owner = f".{socket.gethostname()}-{os.getpid()}-"
         with explained(self.path):
-            aside = Path(tempfile.mkdtemp(prefix=owner, dir=final.parent))
+            aside = scratch(final.parent)
             try:
                 with (aside / _DATA).open("wb") as file:
                     np.savez(file, allow_pickle=False, run=runs, **lanes)
@@ -141,7 +140,8 @@ class Store:
         Returns:
             The receipts of the chunks that are done, and which were damaged.
         """
-        self._clear()
+        with explained(self.path):
+            self.clear()
         present = {int(p.name[:6]) for p in (self.path / "chunks").glob("[0-9]*-*")}
         done, damaged = {}, []
         for chunk in chunks:
@@ -176,13 +176,19 @@ class Store:
             place = tempfile.mkdtemp(prefix=folder.name + "-", dir=self.path / "damaged")
             os.rename(folder, Path(place) / "chunk")
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
         """Remove what writers of this machine left that are no longer alive."""
         prefix = f".{socket.gethostname()}-"
-        for path in (self.path / "chunks").glob(prefix + "*"):
-            owner = path.name.removeprefix(prefix).split("-")[0]
-            if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
-                shutil.rmtree(path, ignore_errors=True)
+        for folder in (self.path, self.path / "chunks", self.path / "failed"):
+            for path in folder.glob(prefix + "*"):
+                owner = path.name.removeprefix(prefix).split("-")[0]
+                if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def scratch(folder: Path) -> Path:
+    """Make a hidden folder to write in, whose name tells which process it belongs to."""
+    return Path(tempfile.mkdtemp(prefix=f".{socket.gethostname()}-{os.getpid()}-", dir=folder))
 
 
 def read_study(path: str | Path) -> Study:
@@ -252,7 +258,8 @@ def _rename(aside: Path, final: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    name = f".{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}-{path.name}"
+    aside = path.with_name(name)
     with aside.open("wb") as file:
         file.write(content)
         _flush(file)

@@ -1,0 +1,279 @@
+"""What studies cost, and what they survive.
+
+`python benchmarks/study.py` prints: seconds for 1000 seeds of the engine's reference problem,
+compilation included, and how they grow with the seeds; how busy the cores are; what is left of a
+study killed with SIGKILL at twenty random moments; and the driver's memory at 100 000 runs.
+`--quick` does less of each. `--only` picks parts. Cores shared with other programs cannot be
+busy: beside the share of the machine's time stands how often the workers were ready to run.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+REFERENCE = """
+seeds = {seeds}
+widths = 50
+scales = 1e-4
+t1 = 4.0
+[data]
+family = "orthogonally_separable"
+samples = 20
+features = 10
+mu = 0.5
+"""
+SMALL = """
+seeds = {seeds}
+widths = 5
+scales = 1e-2
+t1 = 1.0
+batch = {batch}
+[data]
+family = "orthogonally_separable"
+samples = 4
+features = 3
+mu = 0.5
+[record]
+switches = {switches}
+"""
+COLLECTED = ("study.zarr", "runs.parquet", "switches.parquet")
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line of a study's command."""
+    return [sys.executable, "-m", "relu_flow.cli", "study", *arguments]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """Return an environment in which only the given cache of compiled programs is used."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "PJRT_"))}
+    return {**kept, "XDG_CACHE_HOME": str(cache)}
+
+
+class Watch(threading.Thread):
+    """Samples a process: its processor time, its threads' readiness, its largest memory."""
+
+    def __init__(self, process: int):
+        super().__init__(daemon=True)
+        self.folder, self.ready, self.samples = Path(f"/proc/{process}"), [0, 0], 0
+        self.start()
+
+    def run(self) -> None:
+        """Look twenty times a second until the process has ended."""
+        while True:
+            try:
+                states = [
+                    (task / "stat").read_text().rpartition(")")[2].split()[0]
+                    for task in (self.folder / "task").iterdir()
+                ]
+            except OSError:
+                return
+            running = states.count("R")
+            self.samples += 1
+            self.ready[0] += running >= 1
+            self.ready[1] += running >= 2
+            time.sleep(0.05)
+
+    @property
+    def share(self) -> float:
+        """How often two threads or more were ready to run or running."""
+        return self.ready[1] / max(self.samples, 1)
+
+
+def machine_use() -> tuple[float, float]:
+    """Return the machine's busy and total processor time so far, in ticks."""
+    fields = [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    return sum(fields) - fields[3] - fields[4], sum(fields)
+
+
+def reference(seeds: int, folder: Path) -> float:
+    """Run some seeds of the reference problem with an empty cache; print and return seconds."""
+    spec, out = folder / f"{seeds}.toml", folder / f"out-{seeds}"
+    spec.write_text(REFERENCE.format(seeds=seeds))
+    busy, total = machine_use()
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command("run", str(spec), "--out", str(out), "--quiet", "--no-cache"),
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    watch = Watch(process.pid)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, process.returncode, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise RuntimeError(f"The study ended with {process.returncode}.")
+    used = [now - before for now, before in zip(machine_use(), (busy, total), strict=True)]
+    receipts = [json.loads(p.read_bytes()) for p in out.glob("chunks/*/receipt.json")]
+    inside = sum(r["seconds"] for r in receipts)
+    first = max(r["seconds"] for r in receipts)
+    workers = len(os.sched_getaffinity(0))
+    cpu = usage.ru_utime + usage.ru_stime
+    print(f"{seeds} seeds: {seconds:.1f} s, {cpu:.1f} s of processor time; {said.strip()}")
+    print(
+        f"  processor {cpu / seconds / workers:.0%} of {workers} cores from start to end; two "
+        f"threads ready {watch.share:.0%} of the time; the machine was {used[0] / used[1]:.0%} "
+        f"busy; slowest chunk (with compilation) {first:.1f} s; workers within chunks "
+        f"{inside / workers / seconds:.0%}"
+    )
+    return seconds
+
+
+def kills(times: int, folder: Path) -> None:
+    """Kill a study at random moments, resume it, and compare with an undisturbed one."""
+    spec, env = folder / "small.toml", environment(folder)
+    spec.write_text(SMALL.format(seeds=600, batch=3, switches="true"))
+    quiet = {"env": env, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    whole, killed = folder / "whole", folder / "killed"
+    start = time.perf_counter()
+    subprocess.run(command("run", str(spec), "--out", str(whole)), check=True, **quiet)
+    print(f"600 small runs in 200 chunks, undisturbed: {time.perf_counter() - start:.1f} s")
+    start = time.perf_counter()
+    subprocess.run(command("run", str(spec), "--out", str(folder / "again")), check=True, **quiet)
+    span = time.perf_counter() - start
+    chosen, survived = random.Random(0), 0
+    for _ in range(times):
+        process = subprocess.Popen(command("run", str(spec), "--out", str(killed)), **quiet)
+        before = len(list(killed.glob("chunks/[0-9]*")))
+        # From the beginning of the imports to some tenths of a second of chunks being written.
+        wait = chosen.uniform(0, span) if chosen.random() < 0.3 else None
+        moment = time.perf_counter()
+        few, pause = before + chosen.randint(1, 8), chosen.uniform(0, 0.02)
+        while process.poll() is None:
+            if wait is not None and time.perf_counter() - moment > wait:
+                break
+            if wait is None and len(list(killed.glob("chunks/[0-9]*"))) >= few:
+                time.sleep(pause)
+                break
+            time.sleep(0.001)
+        survived += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = len(list(killed.glob("chunks/[0-9]*")))
+    subprocess.run(command("run", str(spec), "--out", str(killed)), check=True, **quiet)
+    for out in (whole, killed):
+        subprocess.run(command("collect", str(out)), check=True, **quiet)
+    equal = contents(whole) == contents(killed)
+    chunks = len(list(killed.glob("chunks/[0-9]*")))
+    left = len(list(killed.glob("chunks/.*")))
+    print(
+        f"{survived} of {times} SIGKILLs met a running driver; {done} chunks were there before the "
+        f"last, {chunks} after it, {left} left-overs; collected files equal byte for byte: {equal}"
+    )
+
+
+def worker_kills(times: int, folder: Path) -> None:
+    """Kill Dask's workers at random moments; the study must end with the same numbers."""
+    spec, env = folder / "small.toml", environment(folder)
+    out, whole = folder / "dask", folder / "whole"
+    process = subprocess.Popen(
+        command("run", str(spec), "--out", str(out), "--dask", "local:2", "--quiet"),
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    chosen, killed = random.Random(1), 0
+    while process.poll() is None and killed < times:
+        before = len(list(out.glob("chunks/[0-9]*")))
+        while process.poll() is None and len(list(out.glob("chunks/[0-9]*"))) < before + 5:
+            time.sleep(0.01)
+        workers = descendants(process.pid)
+        if workers and process.poll() is None:
+            os.kill(chosen.choice(workers), signal.SIGKILL)
+            killed += 1
+    code = process.wait()
+    resumed = subprocess.run(
+        command("run", str(spec), "--out", str(out), "--quiet"), env=env, check=True,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    subprocess.run(command("collect", str(out)), env=env, check=True, stdout=subprocess.DEVNULL)
+    print(
+        f"{killed} SIGKILLs of Dask workers: driver ended with {code}; then "
+        f"{resumed.stdout.strip()} Equal byte for byte: {contents(out) == contents(whole)}"
+    )
+
+
+def descendants(process: int) -> list[int]:
+    """Return the worker processes below a driver: those that hold compiled programs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        said = dict(re.findall(r"^(PPid|VmRSS):\s+(\d+)", text, re.MULTILINE))
+        if int(said["PPid"]) == process and int(said.get("VmRSS", 0)) > 150_000:
+            found.append(int(path.parent.name))
+    return found
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return what was collected, file by file."""
+    files = [p for name in COLLECTED for p in [folder / name, *(folder / name).rglob("*")]]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files if p.is_file()}
+
+
+def memory(seeds: int, folder: Path) -> None:
+    """Run and collect very many tiny runs and print the largest memory of each command."""
+    spec, out = folder / "many.toml", folder / "many"
+    spec.write_text(SMALL.format(seeds=seeds, batch=500, switches="false"))
+    for name, arguments in (
+        ("run", ("run", str(spec), "--out", str(out), "--quiet")),
+        ("collect", ("collect", str(out))),
+    ):
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            command(*arguments), env=environment(folder), stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        seconds = time.perf_counter() - start
+        size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
+        print(
+            f"{seeds} runs, {name}: {usage.ru_maxrss / 2**20:.2f} GiB at most (goal 2), "
+            f"{seconds:.0f} s, {size / 1e6:.0f} MB on disk (exit {status})"
+        )
+
+
+def main() -> None:
+    """Print everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less of each")
+    parser.add_argument("--only", choices=["speed", "kills", "memory"], action="append")
+    chosen = parser.parse_args()
+    parts = chosen.only or ["speed", "kills", "memory"]
+    folder = Path(tempfile.mkdtemp())
+    print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    try:
+        if "speed" in parts:
+            sizes = (32, 64) if chosen.quick else (250, 500, 1000)
+            seconds = {seeds: reference(seeds, folder) for seeds in sizes}
+            least, middle, most = sizes[0], sizes[-2], sizes[-1]
+            slope = (seconds[most] - seconds[least]) / (most - least)
+            print(f"  {slope:.4f} s for each further seed; {most} seeds goal: 60 s for 1000")
+            if middle != least:
+                straight = seconds[least] + slope * (middle - least)
+                print(f"  at {middle} seeds {seconds[middle] / straight - 1:+.0%} off a line")
+        if "kills" in parts:
+            kills(2 if chosen.quick else 20, folder)
+            worker_kills(1 if chosen.quick else 6, folder)
+        if "memory" in parts:
+            memory(2000 if chosen.quick else 100_000, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
