@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr
 
 from .bootstrap import bootstrap_ends
-from .outcomes import Interval, Tally, check_count, check_level, usable
+from .outcomes import Interval, Tally, check_count, check_fraction, check_level, usable
 
 
 def quantile_interval(
@@ -114,12 +114,6 @@ def mean_interval(
 
     low, high = bootstrap_ends(means, sample.size, level=level, resamples=resamples, seed=seed)
     return Interval(float(sample.mean()), low, high, level, tally, "bootstrap")
-
-
-def check_fraction(fraction: float) -> None:
-    """Raise `ValueError` unless a fraction is between 0 and 1."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"Argument `fraction` must be between 0 and 1, but it is {fraction}.")
 
 
 def _sorted_sample(

@@ -109,6 +109,12 @@ def check_level(level: float) -> None:
         raise ValueError(f"Argument `level` must be between 0 and 1, but it is {level}.")
 
 
+def check_fraction(fraction: float) -> None:
+    """Raise `ValueError` unless a fraction is between 0 and 1."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"Argument `fraction` must be between 0 and 1, but it is {fraction}.")
+
+
 def check_count(name: str, value: object, least: int) -> None:
     """Raise `ValueError` unless the value is an integer, at least `least`."""
     is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from scipy.stats import CensoredData, logrank as scipy_logrank
 
-from .intervals import check_fraction
-from .outcomes import Interval, Tally, check_level, usable
+from .outcomes import Interval, Tally, check_fraction, check_level, usable
 
 
 class Survival(eqx.Module):
