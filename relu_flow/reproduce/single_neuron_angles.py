@@ -19,9 +19,14 @@ _ALL = tuple(range(2, -14, -1))
 _TABLE = (2, 0, -1, -2, -3, -4, -5, -6, -7, -8, -10, -13)
 _SHORT = (2, 0, -2, -4, -7, -8, -10, -13)
 _QUICK = (2, 0, -2, -4, -7, -8, -13)
-# Features, width, trials, exponents: chosen by cost, cheap ones first.
-_PLAN = ((4, 200, 5, _ALL), (16, 200, 3, _TABLE), (64, 200, 1, _SHORT), (256, 50, 1, _SHORT))
-_QUICK_PLAN = ((4, 200, 3, _QUICK),)
+# Features, width, trials, exponents, latest time: chosen by cost, cheap ones first.
+_PLAN = (
+    (4, 200, 5, _ALL, runs.LATEST),
+    (16, 200, 3, _TABLE, runs.LATEST),
+    (64, 200, 1, _SHORT, 0.1 * runs.LATEST),
+    (256, 50, 1, _SHORT, 0.1 * runs.LATEST),
+)
+_QUICK_PLAN = ((4, 200, 3, _QUICK, runs.LATEST),)
 _KEPT = (
     "max_angle",
     "mean_angle",
@@ -49,16 +54,16 @@ def _angles(bench: Bench) -> Findings:
     plan = _QUICK_PLAN if bench.quick else _PLAN
     exponents = _QUICK if bench.quick else _ALL
     dims = ("variant", "features", "exponent", "trial")
-    shape = (len(_VARIANTS), len(plan), len(exponents), max(trials for _, _, trials, _ in plan))
+    shape = (len(_VARIANTS), len(plan), len(exponents), max(trials for _, _, trials, *_ in plan))
     found = {name: np.full(shape, np.nan) for name in _KEPT}
-    for row, (features, width, trials, scales) in enumerate(plan):
+    for row, (features, width, trials, scales, latest) in enumerate(plan):
         for trial in range(trials):
             for v, variant in enumerate(_VARIANTS):
                 problem, _, key = runs.draw(bench, features, variant, trial)
                 for exponent in scales:
                     name = f"{variant} d={features} {runs.scale_name(exponent)} trial {trial}"
                     network = runs.start(key, problem, width, exponent)
-                    piece = runs.settled_piece(bench, name, problem, network)
+                    piece = runs.settled_piece(bench, name, problem, network, latest)
                     for k, values in found.items():
                         values[v, row, exponents.index(exponent), trial] = piece[k]
     data = xr.Dataset(
@@ -68,7 +73,7 @@ def _angles(bench: Bench) -> Findings:
             "features": [features for features, *_ in plan],
             "exponent": list(exponents),
             "width": ("features", [width for _, width, *_ in plan]),
-            "trials": ("features", [trials for _, _, trials, _ in plan]),
+            "trials": ("features", [trials for _, _, trials, *_ in plan]),
         },
     )
     return Findings(tuple(_angle_rows(data)), data)

@@ -195,12 +195,16 @@ def read(problem: Problem, network: TwoLayerReLU) -> dict[str, Array]:
 
 
 def settled_piece(
-    bench: Bench, name: str, problem: Problem, network: TwoLayerReLU
+    bench: Bench,
+    name: str,
+    problem: Problem,
+    network: TwoLayerReLU,
+    latest: float = LATEST,
 ) -> dict[str, np.ndarray]:
     """Return what is read off the end of a run, from disk if it was made before."""
 
     def compute():
-        run = settle(bench, name, problem, network)
+        run = settle(bench, name, problem, network, latest=latest)
         found = read(problem, run.network)
         if run.broken:
             found = {key: math.nan * value for key, value in found.items()}
