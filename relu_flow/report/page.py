@@ -9,13 +9,15 @@ from plotly.offline import get_plotlyjs
 
 from ..study.outcomes import SUCCESS
 from .page_courses import course_section
-from .page_data import Collected
+from .page_data import Collected, label_of
 from .page_fan import fan_section
 from .page_heat import map_section
 from .page_run import choose_run, run_again
 from .page_style import Section, escaped
 from .page_tables import exponents_section, runs_section
 from .page_times import time_sections
+
+_PLURALS = {"seed": "seeds", "log_scale": "scales", "width": "widths", "case": "pairs"}
 
 # Even if a figure wanted to fetch something, the browser would refuse.
 _POLICY = (
@@ -86,7 +88,10 @@ def _assembled(data: Collected, sections: list[Section]) -> str:
 def _summary(data: Collected) -> str:
     """Return what the study is in a sentence, and how its runs ended."""
     study, plan = data.plan.study, data.plan
-    dims = " x ".join(f"{len(v)} {k.replace('_', ' ')}" for k, v in plan.dims.items())
+    dims = " x ".join(
+        f"{len(values)} {_PLURALS.get(name, f'values of {label_of(name)}')}"
+        for name, values in plan.dims.items()
+    )
     counts = data.counts()
     lost = plan.size - counts[SUCCESS]
     items = "".join(
@@ -121,9 +126,9 @@ def _provenance(data: Collected) -> Section:
         ("relative tolerance", "rtol"),
         ("conventions", "conventions"),
     )
+    said = [(name, _plain(attributes.get(key, "-"))) for name, key in shown]
     rows = "".join(
-        f'<tr><th scope="row">{escaped(name)}</th><td>{escaped(attributes.get(key, "-"))}</td></tr>'
-        for name, key in shown
+        f'<tr><th scope="row">{name}</th><td>{escaped(value)}</td></tr>' for name, value in said
     )
     spec = json.dumps(json.loads(data.plan.study.canonical()), indent=1)
     body = (
@@ -131,6 +136,11 @@ def _provenance(data: Collected) -> Section:
         f"<details><summary>The spec</summary><pre>{escaped(spec)}</pre></details>"
     )
     return Section("provenance", "Spec and provenance", body)
+
+
+def _plain(value: object) -> str:
+    """Return an attribute without the signs of JSON."""
+    return "".join(sign for sign in str(value) if sign not in '{}"')
 
 
 def _write(target: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from .page_style import (
     faint,
     figure_html,
     is_wide,
+    logarithmic,
     shown_cases,
     styled,
 )
@@ -63,9 +64,14 @@ def _course(
     rest = {"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"}
     figure.update_layout(legend=rest, showlegend=True)
     wide_time = is_wide(np.asarray(times))
-    figure.update_xaxes(title=TIME, type="log" if wide_time else "linear")
+    figure.update_xaxes(
+        title=TIME, **(logarithmic(0.9 * times[0], 1.1 * times[-1]) if wide_time else {})
+    )
     wide = bool(drawn) and is_wide(np.concatenate(drawn))
-    figure.update_yaxes(title=name, type="log" if wide else "linear")
+    figure.update_yaxes(title=name)
+    if wide:
+        every = np.concatenate(drawn)
+        figure.update_yaxes(**logarithmic(every.min() / 1.3, every.max() * 1.3))
     bands = (
         "Bands go from quartile to quartile."
         if len(shown) <= _BANDS

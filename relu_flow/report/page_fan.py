@@ -19,6 +19,7 @@ from .page_style import (
     Section,
     escaped,
     figure_html,
+    logarithmic,
     number_text,
     safe_json,
     styled,
@@ -66,16 +67,18 @@ def fan_section(data: Collected, run: Rerun) -> Section:
         "projected likewise. Rings mark neurons that switched since the time before."
     )
     controls = (
-        '<div class="slider"><button id="fan-play" type="button">▶ play</button>'
-        f'<input id="fan-time" type="range" min="0" max="{len(frames) - 1}" step="1" value="0" '
-        'aria-label="time, logarithmic"></div><p id="fan-said" aria-live="off"></p>'
+        '<div class="slider"><input id="fan-time" type="range" min="0" '
+        f'max="{len(frames) - 1}" step="1" value="0" aria-label="time, logarithmic">'
+        '<p><button id="fan-play" type="button">▶ play</button>'
+        '<span id="fan-said"></span></p></div>'
     )
     content = safe_json({"frames": frames, "first": first})
     body = (
         f"<p>{_which(data, run)}</p>"
+        + '<div class="sides">'
         + figure_html(figure, "fan", caption)
-        + controls
-        + figure_html(_raster(run), "raster", _raster_caption(run))
+        + figure_html(_raster(run), "raster", _raster_caption(run), controls)
+        + "</div>"
         + f'<script type="application/json" id="fan-frames">{content}</script>'
     )
     return Section("fan", "One run: its neurons", body)
@@ -151,25 +154,25 @@ def _rim(run: Rerun, plane: np.ndarray, ends: tuple[float, float]) -> tuple[go.F
     norms = np.linalg.norm(inputs, axis=1, keepdims=True)
     seen = inputs / np.where(norms > 0, norms, 1) @ plane
     targets = np.asarray(run.problem.targets)[:_INPUTS]
-    for symbol, name, members in (
-        ("circle-open", "input, target > 0", targets > 0),
-        ("x-thin", "input, target ≤ 0", targets <= 0),
+    for symbol, name, colour, members in (
+        ("circle-open", "input, target > 0", POSITIVE, targets > 0),
+        ("x-thin", "input, target ≤ 0", NEGATIVE, targets <= 0),
     ):
         if np.any(members):
             figure.add_scatter(
                 x=np.round(1.12 * seen[members, 0], 4).tolist(),
                 y=np.round(1.12 * seen[members, 1], 4).tolist(),
                 mode="markers", name=name, hoverinfo="skip",
-                marker={"symbol": symbol, "size": 10, "color": DARK,
-                        "line": {"width": 2, "color": DARK}},
+                marker={"symbol": symbol, "size": 10, "color": colour,
+                        "line": {"width": 2, "color": colour}},
             )  # fmt: skip
-    styled(figure, 600, left=40)
-    hidden = {"visible": False, "range": [-1.25, 1.25], "fixedrange": True}
+    styled(figure, 540)
+    hidden = {"visible": False, "range": [-1.2, 1.2], "fixedrange": True}
     figure.update_xaxes(**hidden)
     figure.update_yaxes(**hidden, scaleanchor="x")
     figure.update_layout(
-        margin={"l": 20, "r": 20, "t": 10, "b": 10},
-        legend={"orientation": "v", "x": 0, "y": 1, "yanchor": "top"},
+        margin={"l": 20, "r": 20, "t": 10, "b": 70},
+        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "top"},
     )
     return figure, len(figure.data)
 
@@ -190,7 +193,7 @@ def _frame(run: Rerun, tips: np.ndarray, chosen: np.ndarray, k: int) -> dict[str
     done = int(np.sum(when <= run.times[k]))
     said = (
         f"t = {number_text(run.times[k])},  loss {number_text(run.losses[k])},  "
-        f"{done} of {when.size} switches done"
+        f"{done}/{when.size} switches"
     )
     return {"time": _on_axis(run, k), "x": xs, "y": ys, "said": said}
 
@@ -205,7 +208,7 @@ def _on_axis(run: Rerun, k: int) -> float:
 def _raster(run: Rerun) -> go.Figure:
     """Return loss and switches against time, with a line that the slider moves."""
     width = run.live.shape[1]
-    below = int(np.clip(14 * width, 160, 520))
+    below = int(np.clip(14 * width, 200, 520))
     figure = make_subplots(rows=2, shared_xaxes=True, row_heights=[130, below],
                            vertical_spacing=16 / (130 + below))  # fmt: skip
     figure.add_scatter(
@@ -227,13 +230,14 @@ def _raster(run: Rerun) -> go.Figure:
         )  # fmt: skip
     styled(figure, 130 + below + 110)
     start, end = _on_axis(run, 0), float(run.times[-1])
-    figure.update_layout(margin={"l": 111, "r": 24, "t": 36, "b": 52})
-    figure.update_xaxes(type="log", range=[np.log10(start), np.log10(max(end, 1.01 * start))])
+    figure.update_layout(margin={"l": 64, "r": 22, "t": 62, "b": 52})
+    figure.update_xaxes(**logarithmic(start, max(end, 1.01 * start)))
     figure.update_xaxes(title=TIME, row=2, col=1)
     figure.update_yaxes(title="loss", row=1, col=1)
     positive = run.losses[run.losses > 0]
     if positive.size and positive.max() > 20 * positive.min():
-        figure.update_yaxes(type="log", row=1, col=1)
+        around = logarithmic(positive.min() / 1.3, positive.max() * 1.3)
+        figure.update_yaxes(**around, row=1, col=1)
     figure.update_yaxes(title="neuron", range=[-0.7, width - 0.3], row=2, col=1)
     if width <= 30:
         figure.update_yaxes(dtick=1 if width <= 15 else 5, tick0=0, row=2, col=1)

@@ -85,7 +85,7 @@ def run_again(data: Collected, number: int) -> Rerun:
 
     def go(start: float) -> Trajectory:
         return solve(
-            problem, network, study.t1, ts=_spaced(start, study.t1), rtol=study.rtol,
+            problem, network, study.t1, ts=jnp.asarray(_spaced(start, study.t1)), rtol=study.rtol,
             milestones=milestones, max_steps=study.max_steps, max_switches=study.max_switches,
             max_slides=study.max_slides, throw=False,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 import html
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -41,7 +42,7 @@ def colours_of(count: int) -> list[str]:
     """Return a colour for each of some ordered things, dark to light."""
     if count <= 1:
         return [DISTINCT[0]] * count
-    return sample_colorscale("Viridis", np.linspace(0.0, 0.86, count).tolist())
+    return [str(c) for c in sample_colorscale("Viridis", np.linspace(0.0, 0.86, count).tolist())]
 
 
 def faint(colour: str, opacity: float) -> str:
@@ -84,14 +85,29 @@ def styled(figure: go.Figure, height: int, left: int = 70) -> go.Figure:
     return figure
 
 
-def figure_html(figure: go.Figure, key: str, caption: str) -> str:
-    """Return a figure and its caption; the page's script draws it from the JSON."""
+def logarithmic(low: float, high: float) -> dict[str, Any]:
+    """Return a logarithmic axis from one number to another, with few ticks."""
+    span = np.log10(high / low)
+    steps = (1, 2, 3, 5, 7) if span < 0.8 else (1, 2, 5) if span < 2.2 else (1,)
+    every = max(1, round(span / 8))
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [s * 10.0**d for d in decades if d % every == 0 for s in steps]
+    return {
+        "type": "log",
+        "range": [np.log10(low), np.log10(high)],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}" for tick in ticks],
+    }
+
+
+def figure_html(figure: go.Figure, key: str, caption: str, controls: str = "") -> str:
+    """Return a figure, its controls and caption; the page's script draws it from the JSON."""
     text = safe_json(json.loads(figure.to_json() or "{}"))
     height = figure.layout.height or 400  # pyright: ignore[reportAttributeAccessIssue]
     return (
         f'<figure><div class="plot" id="{key}" style="height:{height}px"></div>'
         f'<script type="application/json" id="{key}-data">{text}</script>'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f"{controls}<figcaption>{caption}</figcaption></figure>"
     )
 
 

@@ -52,7 +52,7 @@ def _column(data: Collected, quantity: Quantity) -> Iterator[list[str]]:
 
 def exponents_section(data: Collected) -> Section:
     """Return the table of exponents along every axis of numbers with three values or more."""
-    names = ["quantity", "law", "at", "slope", "spread about the line", "what it says"]
+    names = ["quantity", "law", "at", "slope", "over the range", "spread", "what it says"]
     rows, left = [], 0
     for quantity, parameter, where, cases in _fits(data):
         if len(rows) >= _FITS:
@@ -68,7 +68,9 @@ def exponents_section(data: Collected) -> Section:
     caption = (
         "Slopes of straight lines on the axes of the law, with 95 % intervals by bootstrap over "
         "seeds (all points of a seed together); times not reached enter as later than the end "
-        "(Tobit). Whether a law is a straight line is not tested: compare the spread."
+        "(Tobit). Over the range: what the line changes by between the ends of the axis, a factor "
+        "(x) on a logarithmic axis of the value. Spread: of points about the line, on its axis. "
+        "Whether a law is a straight line is not tested."
     )
     if data.plan.study.combine == "paired" and len(data.varied) > 1:
         caption += " The parameters of a paired study change together: slopes are along the pairs."
@@ -101,8 +103,8 @@ def _lines(data: Collected, parameter: str) -> dict[str, list[int]]:
 
 def _axes(
     quantity: Quantity, parameter: str, x: np.ndarray, y: np.ndarray
-) -> tuple[tuple[AxisScale, AxisScale], np.ndarray, str]:
-    """Return the axes of the law, its parameter's values on them, and its name.
+) -> tuple[tuple[AxisScale, AxisScale], np.ndarray, str, str]:
+    """Return the axes of the law, its parameter's values on them, its name, and what it is in.
 
     Times grow with the logarithm of the scale and of sizes, and as powers of other parameters.
     """
@@ -112,16 +114,16 @@ def _axes(
     power = positive and not logarithmic
     if parameter == "log_scale":
         if quantity.kind == "time":
-            return ("linear", "linear"), -x, "time ~ slope · ln(1/scale)"
+            return ("linear", "linear"), -x, "time ~ slope · ln(1/scale)", "1/scale"
         law = "value ~ scale^slope" if power else "value ~ slope · ln(scale)"
-        return ("linear", "log" if power else "linear"), x, law
+        return ("linear", "log" if power else "linear"), x, law, "scale"
     name = label_of(parameter)
     if np.all(x > 0):
         if quantity.kind == "time" and parameter in ("samples", "features", "width"):
-            return ("log", "linear"), x, f"time ~ slope · ln({name})"
+            return ("log", "linear"), x, f"time ~ slope · ln({name})", name
         law = f"value ~ {name}^slope" if power else f"value ~ slope · ln({name})"
-        return ("log", "log" if power else "linear"), x, law
-    return ("linear", "linear"), x, f"value ~ slope · {name}"
+        return ("log", "log" if power else "linear"), x, law, name
+    return ("linear", "linear"), x, f"value ~ slope · {name}", name
 
 
 def _fitted(
@@ -130,7 +132,7 @@ def _fitted(
     values, codes = quantity.values[cases].T, data.codes[cases].T
     x = np.array([float(data.parameter(case, parameter)) for case in cases])
     used = np.where(codes == SUCCESS, values, np.nan)
-    axes, abscissa, law = _axes(quantity, parameter, x, used)
+    axes, abscissa, law, name = _axes(quantity, parameter, x, used)
     try:
         found = fit_exponent(
             abscissa, values, axes, ends=data.plan.study.t1 if quantity.kind == "time" else None,
@@ -138,26 +140,34 @@ def _fitted(
         )  # fmt: skip
     except ValueError:
         said = "not determined: fewer than two values of the parameter with times reached"
-        return [quantity.title, law, where, "-", "-", said]
+        return [quantity.title, law, where, "-", "-", "-", said]
     return [
         quantity.title,
         law,
         where,
         interval_text(found.slope),
+        _change(found, abscissa),
         number_text(found.spread),
-        _verdict(found),
+        _verdict(found, name),
     ]
 
 
-def _verdict(found: Exponent) -> str:
+def _change(found: Exponent, x: np.ndarray) -> str:
+    """Return what the line changes by between the smallest and the largest x."""
+    along = np.log(x) if found.axes[0] == "log" else x
+    change = found.slope.estimate * float(np.ptp(along))
+    return f"x {np.exp(change):.3g}" if found.axes[1] == "log" else f"{change:+.3g}"
+
+
+def _verdict(found: Exponent, name: str) -> str:
     """Say whether the quantity depends on the parameter, and what to doubt."""
     slope = found.slope
     if slope.low > 0:
-        said = "grows with it"
+        said = f"grows with {name}"
     elif slope.high < 0:
-        said = "falls with it"
+        said = f"falls with growing {name}"
     else:
-        said = "no dependence can be told"
+        said = f"no dependence on {name} can be told"
     used = f"{slope.tally.used} runs, {found.seeds} seeds"
     return "; ".join([said, used, *found.warnings])
 

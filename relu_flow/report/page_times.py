@@ -15,6 +15,7 @@ from .page_style import (
     faint,
     figure_html,
     is_wide,
+    logarithmic,
     number_text,
     shown_cases,
     styled,
@@ -65,15 +66,17 @@ def _distribution(data: Collected, quantity: Quantity, number: int) -> str:
         rows=2, shared_xaxes=True, row_heights=[300, below], vertical_spacing=24 / (300 + below)
     )
     start = _start([curve.time for curve in curves], end)
+    if is_wide(np.array([start, end])):
+        figure.update_xaxes(**logarithmic(start, 1.06 * end))
+    else:
+        start = 0.0
+        figure.update_xaxes(range=[0.0, 1.03 * end])
     for row, (case, curve, colour) in enumerate(zip(shown, curves, colours, strict=True)):
         label = data.labels[case]
-        _curve(figure, curve, label, colour, start, len(shown) <= _BANDS)
+        _curve(figure, curve, label, colour, (start, end), len(shown) <= _BANDS)
         _row(figure, medians[case], rows - 1 - row, label, colour, (start, end))
     styled(figure, 300 + below + 80, left=_left(data.labels))
     figure.update_layout(showlegend=False)
-    wide = is_wide(np.concatenate([[start, end]]))
-    span = (np.log10(start), np.log10(1.06 * end)) if wide else (0.0, 1.03 * end)
-    figure.update_xaxes(type="log" if wide else "linear", range=span)
     figure.update_xaxes(title=TIME, row=2, col=1)
     figure.update_yaxes(title="fraction reached", range=[-0.03, 1.03], row=1, col=1)
     figure.update_yaxes(
@@ -98,13 +101,18 @@ def _distribution(data: Collected, quantity: Quantity, number: int) -> str:
 
 
 def _curve(
-    figure: go.Figure, curve: Survival, label: str, colour: str, start: float, band: bool
+    figure: go.Figure,
+    curve: Survival,
+    label: str,
+    colour: str,
+    span: tuple[float, float],
+    band: bool,
 ) -> None:
     """Draw the fraction reached against time."""
     if not curve.tally.used:
         return
     kept = np.unique(np.linspace(0, curve.time.size - 1, min(curve.time.size, _STEPS)).astype(int))
-    time = np.concatenate([[start], curve.time[kept], [curve.end]])
+    time = np.concatenate([span[:1], curve.time[kept], span[1:]])
 
     def steps(values: np.ndarray, before: float) -> np.ndarray:
         inner = 1 - values[kept]
@@ -123,9 +131,9 @@ def _curve(
         hovertemplate="%{y:.3f} reached by %{x:.4g}<extra>%{fullData.name}</extra>", row=1, col=1,
     )  # fmt: skip
     if curve.tally.censored:
-        said = f"{curve.tally.censored} of {curve.tally.used} not reached by {curve.end:.4g}"
+        said = f"{curve.tally.censored} of {curve.tally.used} not reached by {span[1]:.4g}"
         figure.add_scatter(
-            x=[curve.end], y=reached[-1:], mode="markers", name=label,
+            x=span[1:], y=reached[-1:], mode="markers", name=label,
             marker={"symbol": "triangle-right-open", "color": colour, "size": 9},
             hovertemplate=said + "<extra>%{fullData.name}</extra>", row=1, col=1,
         )  # fmt: skip
@@ -179,13 +187,10 @@ def _strip(data: Collected, times: list[Quantity]) -> str:
                 fillcolor=faint(DISTINCT[k % len(DISTINCT)], 0.22), layer="below",
             )  # fmt: skip
     for k, quantity in enumerate(times):
-        _marks(figure, data, quantity, at[:, k][:, shown], (start, end), k / max(1, len(times) - 1))
-        figure.data[-1].marker.color = DISTINCT[k % len(DISTINCT)]
-        figure.data[-1].error_x.color = DISTINCT[k % len(DISTINCT)]
+        lane, colour = k / max(1, len(times) - 1), DISTINCT[k % len(DISTINCT)]
+        _marks(figure, data, quantity, at[:, k][:, shown], (start, end), lane, colour)
     styled(figure, 130 + 34 * rows, left=_left(data.labels))
-    figure.update_xaxes(
-        type="log", title=TIME, range=(np.log10(start), np.log10(1.08 * end)), nticks=12
-    )
+    figure.update_xaxes(title=TIME, **logarithmic(start, 1.08 * end))
     figure.update_yaxes(
         tickvals=list(range(rows)),
         ticktext=[data.labels[case] for case in reversed(shown)],
@@ -208,6 +213,7 @@ def _marks(
     at: np.ndarray,
     span: tuple[float, float],
     lane: float,
+    colour: str,
 ) -> None:
     """Draw one milestone's medians and quartiles; lanes keep bars apart."""
     shown = shown_cases(data.cases)
@@ -220,9 +226,9 @@ def _marks(
     ]
     figure.add_scatter(
         x=_plain(middle), y=y.tolist(), mode="markers", name=quantity.name, text=texts,
-        marker={"size": 9, "line": {"color": "#ffffff", "width": 1}},
+        marker={"size": 9, "color": colour, "line": {"color": "#ffffff", "width": 1}},
         error_x={
-            "type": "data", "symmetric": False, "thickness": 2, "width": 0,
+            "type": "data", "symmetric": False, "thickness": 2, "width": 0, "color": colour,
             "array": _plain(high - middle), "arrayminus": _plain(middle - low),
         },
         hovertemplate="%{text}<extra>%{fullData.name}</extra>",
