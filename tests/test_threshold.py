@@ -48,6 +48,7 @@ def test_a_width_from_which_a_property_holds():
     known = Recorded(lambda width: width >= 37)
     found = find_threshold(known, 2, 4096, tolerance=1, axis="integer", batch=4)
     assert (found.fails_at, found.holds_at) == (36, 37)
+    assert found.converged
     for points in known.batches:
         assert np.array_equal(points, np.round(points))
         assert 1 <= points.size <= 4
@@ -91,7 +92,7 @@ def test_both_crossings_of_a_property_that_is_not_monotone():
 
 
 def test_more_changes_than_a_batch_has_values():
-    """Assert that the widest are divided first, and all in the end."""
+    """Assert that all are divided in the end, and that it says so if rounds do not suffice."""
     found = find_threshold(
         lambda x: np.floor(x) % 2 == 0, 0.5, 4.5, tolerance=1e-3, batch=5, max_rounds=200
     )
@@ -192,6 +193,21 @@ def test_random_properties_without_a_threshold(fraction, finding):
     assert np.isfinite(found.threshold.low) == np.isfinite(found.threshold.high) == False  # noqa: E712
 
 
+def test_failed_trials_are_counted_by_code():
+    """Assert that failures of all calls are added up, and values without a trial do no harm."""
+    rng = np.random.default_rng(4)
+
+    def holds(x):
+        trials = np.where(np.abs(x - 1) < 1e-9, 0, 12)
+        return rng.binomial(trials, 1.0 * (x < 0.3)), trials, {"step_underflow": 2}
+
+    calls = Recorded(holds)
+    found = find_random_threshold(calls, 0, 1, tolerance=0.05)
+    assert found.threshold.low <= 0.3 <= found.threshold.high
+    assert found.threshold.tally.failures == {"step_underflow": 2 * len(calls.batches)}
+    assert len(calls.batches) > 1
+
+
 def test_a_random_property_that_is_not_monotone():
     """Assert that both crossings are reported and none as the threshold."""
     found = find_random_threshold(
@@ -244,6 +260,7 @@ def test_seeds_beyond_the_range_failed_and_not_monotone():
     assert found.high[3] >= 0.6
     median = found.quantile(level=0.5)
     assert median.tally.used == 5
+    assert median.tally.censored == 2
     assert median.tally.failures == {"not a number": 1}
     above = find_seed_thresholds(
         lambda x, s: x > own[s], np.arange(3), 0, 1, tolerance=1e-2, side="above"

@@ -41,7 +41,8 @@ class SeedThresholds(eqx.Module):
         """Return a quantile of the thresholds over seeds, with its interval.
 
         The interval of `quantile_interval`, exact for independent seeds, from the lower ends to
-        the upper ends of the seeds' own intervals. The fraction of seeds in which the
+        the upper ends of the seeds' own intervals; thresholds beyond the range are counted as
+        censored. The fraction of seeds in which the
         property holds crosses `1 - fraction` there if it holds below, `fraction` if above.
 
         Raises:
@@ -53,7 +54,8 @@ class SeedThresholds(eqx.Module):
         if self.axis == "log" and lower.estimate > 0 and np.isfinite(upper.estimate):
             estimate = float(np.sqrt(lower.estimate * upper.estimate))
         lost = sum(finding is None for finding in self.findings)
-        tally = Tally(lower.tally.used, 0, {NOT_A_NUMBER: lost} if lost else {})
+        beyond = int(np.sum(np.isinf(self.low) | np.isinf(self.high)))
+        tally = Tally(lower.tally.used, beyond, {NOT_A_NUMBER: lost} if lost else {})
         return Interval(estimate, lower.low, upper.high, level, tally, "order statistics")
 
 
