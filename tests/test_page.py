@@ -324,7 +324,7 @@ def test_the_command_writes_the_page_beside_the_study(folder, capsys):
     (folder / "report.html").unlink()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser_page(page):
     """The page in a browser that has no network; nothing may be asked for or complained of."""
     if CHROMIUM is None:
@@ -360,9 +360,9 @@ def test_the_slider_changes_what_is_drawn(browser_page):
         fan.screenshot(),
         browser_page.locator("#fan-said").inner_text(),
     )
-    slider.scroll_into_view_if_needed()
-    first = look()
     slider.focus()
+    browser_page.keyboard.press("Home")
+    first = look()
     browser_page.keyboard.press("End")
     last = look()
     for before, after in zip(first, last, strict=True):
@@ -377,7 +377,6 @@ def test_the_slider_changes_what_is_drawn(browser_page):
     assert slider.input_value() in ("29", "30")
     assert middle[0] not in (first[0], last[0])
     # The line over the switches is half way along the axis too.
-    plot = browser_page.locator("#raster .cartesianlayer .subplot.xy .gridlayer").bounding_box()
     line = browser_page.locator("#raster .shapelayer path").first.bounding_box()
     edges = browser_page.evaluate(
         "() => { const axis = document.getElementById('raster')._fullLayout.xaxis;"
@@ -386,13 +385,13 @@ def test_the_slider_changes_what_is_drawn(browser_page):
     left = browser_page.locator("#raster").bounding_box()["x"]
     share = (line["x"] + line["width"] / 2 - left - edges[0]) / edges[1]
     assert share == pytest.approx(int(slider.input_value()) / 59, abs=0.01)
-    assert plot is not None
 
 
 def test_the_slider_is_obeyed_while_the_fan_plays(browser_page):
     slider, play = browser_page.locator("#fan-time"), browser_page.locator("#fan-play")
     lines = lambda: drawn(browser_page, "fan", ".scatterlayer path.js-line")
     slider.focus()
+    browser_page.keyboard.press("Home")
     for _ in range(3):
         browser_page.keyboard.press("ArrowRight")
     third = lines()
@@ -416,7 +415,7 @@ def test_the_map_shows_what_is_selected(browser_page, folder):
     runs = pd.read_parquet(folder / "runs.parquet")
     medians = runs.groupby(["log_scale", "mu"], sort=False)["end_loss"].median()
     browser_page.select_option("#map-layer", label="median loss at the end")
-    shown = [float(cell) for cell in cells.all_inner_texts()]
-    np.testing.assert_allclose(sorted(shown), sorted(medians), rtol=1e-3)
+    shown = [float(cell) for cell in cells.all_text_contents()]
+    np.testing.assert_allclose(shown, medians, rtol=1e-3)
     browser_page.select_option("#map-layer", label="median time of “never”")
-    assert cells.all_inner_texts() == ["not reached"] * 6
+    assert cells.all_text_contents() == ["not reached"] * 6

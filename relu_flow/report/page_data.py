@@ -91,7 +91,7 @@ class Collected:
         self.path = Path(path)
         self.plan = Plan.of(read_study(self.path))
         tree = open_study(self.path)
-        self.attributes: dict[str, Any] = dict(tree.attrs)
+        self.attributes: dict[str, Any] = {str(k): v for k, v in tree.attrs.items()}
         runs = self.path / "runs.parquet"
         if not runs.exists() or self.attributes.get("spec_hash") != self.plan.study.hash:
             raise ValueError(

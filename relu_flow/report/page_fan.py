@@ -174,7 +174,7 @@ def _rim(run: Rerun, plane: np.ndarray, ends: tuple[float, float]) -> tuple[go.F
         margin={"l": 20, "r": 20, "t": 10, "b": 70},
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "top"},
     )
-    return figure, len(figure.data)
+    return figure, len(tuple(figure.data))
 
 
 def _frame(run: Rerun, tips: np.ndarray, chosen: np.ndarray, k: int) -> dict[str, Any]:
