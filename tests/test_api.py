@@ -79,7 +79,7 @@ def test_digits_command_writes_what_it_says(tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value", "word"),
-    [("--width", "0", "width"), ("--images", "5000", "samples"), ("--classes", "3", "classes")],
+    [("--width", "0", "width"), ("--images", "5000", "images"), ("--classes", "3", "classes")],
 )
 def test_digits_command_refuses_bad_input(tmp_path, option, value, word):
     """Assert that a wrong option is named in one line, without a traceback."""

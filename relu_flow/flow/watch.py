@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._compile import COMPILER_OPTIONS
 from .checkpoint import Checkpoint
 from .finish import finish
 from .run import Equation, Options, Run, begin, make_equation
@@ -41,7 +43,7 @@ class Progress(eqx.Module):
     compile_seconds: float
 
 
-@eqx.filter_jit
+@partial(eqx.filter_jit, compiler_options=COMPILER_OPTIONS)
 def _begin(problem, network, t0, t1, ts, rtol, options: Options) -> tuple[Equation, Run]:
     equation = make_equation(problem, network, t1, ts, rtol, options)
     return equation, begin(equation, t0)
@@ -53,8 +55,8 @@ def _loss(equation: Equation, run: Run):
     return equation.problem.loss_value(network)
 
 
-_proceed: Any = eqx.filter_jit(proceed)
-_finish = eqx.filter_jit(finish)
+_proceed: Any = eqx.filter_jit(proceed, compiler_options=COMPILER_OPTIONS)
+_finish = eqx.filter_jit(finish, compiler_options=COMPILER_OPTIONS)
 
 
 def solve_watched(
