@@ -88,8 +88,9 @@ def _which(data: Collected, run: Rerun) -> str:
     """Say which run it is, and whether it is the stored one."""
     case, seed = divmod(run.number, data.seeds)
     row = data.table.iloc[run.number]
+    where = f"{data.labels[case]}, " if data.cases > 1 else ""
     text = (
-        f"Run {run.number} ({data.labels[case]}, seed {data.plan.study.seeds[seed]}), done again "
+        f"Run {run.number} ({where}seed {data.plan.study.seeds[seed]}), done again "
         f"with its weights at {run.times.size} times, as a study keeps none. It has "
         f"{len(run.switches)} switches; stored are {int(row['switches'])}."
     )

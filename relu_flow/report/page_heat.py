@@ -43,9 +43,9 @@ def map_section(data: Collected) -> Section:
         else "Each point is a point of the grid, with its 95 % interval over seeds"
     )
     caption = (
-        f"{drawn}; point at it for the interval and how many runs are behind it. "
-        "A cell without colour says why it has none: half of the runs or more did not reach the "
-        f"milestone, or no run could be used. {used_text(data)}"
+        f"{drawn}; point at it for the interval and how many runs are behind it. Where there is no "
+        "value it is said why: half of the runs or more did not reach the milestone, or no run "
+        f"could be used. {used_text(data)}"
     )
     body = (
         f'<div class="controls">{_select("map-layer", "show", options)}{pickers}</div>'

@@ -121,7 +121,8 @@ def _axes(
     if np.all(x > 0):
         if quantity.kind == "time" and parameter in ("samples", "features", "width"):
             return ("log", "linear"), x, f"time ~ slope · ln({name})", name
-        law = f"value ~ {name}^slope" if power else f"value ~ slope · ln({name})"
+        what = "time" if quantity.kind == "time" else "value"
+        law = f"{what} ~ {name}^slope" if power else f"{what} ~ slope · ln({name})"
         return ("log", "log" if power else "linear"), x, law, name
     return ("linear", "linear"), x, f"value ~ slope · {name}", name
 

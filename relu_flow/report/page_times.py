@@ -90,10 +90,11 @@ def _distribution(data: Collected, quantity: Quantity, number: int) -> str:
     ways = {1: "rises through", -1: "falls through", 0: "crosses"}
     what = f"{of.observable} first {ways[of.direction]} {of.level:g}"
     censored = sum(curve.tally.censored for curve in curves)
+    band = ", in pointwise 95 % bands" if len(shown) <= _BANDS else ""
     caption = (
         f"<b>“{escaped(quantity.name)}”: {escaped(what)}.</b> Above, the fraction of runs that "
         "have reached it (Kaplan-Meier; runs that had not reached it by the end count as later: "
-        f"{censored}, and their curve ends in a triangle). Below, the median over seeds with "
+        f"{censored}, and their curve ends in a triangle){band}. Below, the median over seeds with "
         "its exact 95 % interval; a triangle at the right end: not reached, or not bounded by so "
         f"few runs. {used_text(data, shown)}"
     )
@@ -120,9 +121,11 @@ def _curve(
 
     if band:
         high, low = steps(curve.low, 0.0), steps(curve.high, 0.0)
+        # Once all have reached it the band says nothing new, and would hide what does.
+        upto = slice(None) if curve.tally.censored else slice(-1)
         for y, fill in ((low, None), (high, "tonexty")):
             figure.add_scatter(
-                x=time, y=y, mode="lines", line={"width": 0, "shape": "hv"}, fill=fill,
+                x=time[upto], y=y[upto], mode="lines", line={"width": 0, "shape": "hv"}, fill=fill,
                 fillcolor=faint(colour, 0.12), hoverinfo="skip", row=1, col=1,
             )  # fmt: skip
     reached = steps(curve.fraction, 0.0)

@@ -28,10 +28,12 @@ def angles_figure(data: xr.Dataset, path: Path) -> None:
         for axis, name, label in zip(axes[row], names, labels, strict=True):
             for size, colour, marker in zip(features, colours, _MARKERS, strict=False):
                 values = data[name].sel(variant=variant, features=size)
+                width = int(data["width"].sel(features=size))
                 axis.plot(_powers(exponents), values, marker, color=colour, ms=3, alpha=0.35)
                 median = values.median("trial").dropna("exponent")
                 scales = _powers(median["exponent"].to_numpy())
-                axis.plot(scales, median, color=colour, lw=1.3, label=f"d = {size}")
+                axis.plot(scales, median, color=colour, lw=1.3,
+                          label=f"d = {size}, m = {width}")  # fmt: skip
             axis.set_yscale("log")
             axis.set_title(f"{variant}: {label}", fontsize=9)
         for axis, name in zip(axes[row, :2], names, strict=False):
@@ -39,7 +41,7 @@ def angles_figure(data: xr.Dataset, path: Path) -> None:
             _slope_guide(axis, anchor, 1)
         axes[row, 2].axhline(1, color=_FAINT, lw=0.8, zorder=0)
     _scale_axes(axes[-1])
-    axes[0, 0].legend(fontsize=8, loc="lower right")
+    axes[0, 2].legend(fontsize=8, loc="upper right")
     figure.suptitle(
         "The limit comes together in proportion to the scale of the initialisation\n"
         "(dots: draws; lines: medians; dashed: proportional to the scale)",
@@ -373,6 +375,7 @@ def _slope_guide(axis: Axes, values: xr.DataArray, power: float) -> None:
     last = int(np.argmin(exponents))
     shown = exponents[exponents <= -3]
     line = 2.5 * float(kept[last]) * 4.0 ** (power * (shown - exponents[last]))
+    line[line > float(kept.max())] = np.nan
     axis.plot(_powers(shown), line, color=_FAINT, lw=0.9, ls="--", zorder=0)
 
 
