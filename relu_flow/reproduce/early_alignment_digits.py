@@ -126,7 +126,7 @@ def _digit_rows(classes, problem: Problem, exact: Course, runs, ts) -> tuple[Row
             note="the first of each digit that are shipped"),
         Row("pairs with the sign of correlation that is asked for",
             float(separable_fraction(problem)), bound="1",
-            note="bound: the theorem's hypothesis, which real digits nearly meet"),
+            note="bound: the theorem's hypothesis"),
         Row("mean cosine to x_+ or x_- is 0.9 at iteration",
             iterations(float(exact["alignment_time"])), known.get("alignment"),
             note="of 0.002; living neurons; the paper's is where all look aligned"),
