@@ -1,6 +1,5 @@
 """The `relu-flow` command. Heavy imports are inside, so that `--help` answers at once."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -283,9 +282,6 @@ def _run_study(
     cache: bool,
     quiet: bool,
 ) -> None:
-    # Before JAX starts: one thread a program, and programs in the thread that calls them.
-    os.environ.setdefault("PJRT_NPROC", "1")
-    os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
     with _messages(f"the same command goes on from {out}."):
         import jax
 

@@ -17,7 +17,7 @@ from .work import do_remotely
 if TYPE_CHECKING:
     from distributed import Client
 
-# Set before JAX starts in a worker; one thread for each program is the quickest by far.
+# Set before JAX starts in a worker, which runs one program at a time: on one thread.
 _ENVIRONMENT = {
     "JAX_ENABLE_X64": "1",
     "PJRT_NPROC": "1",

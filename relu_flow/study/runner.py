@@ -1,8 +1,8 @@
 """Running a study on this machine: threads that share compiled programs, and its devices.
 
-JAX lets go of Python's lock while a program runs, so that a thread a core keeps all cores busy
-with one copy of each program. Programs must run in the thread that calls them: with
-`jax_cpu_enable_async_dispatch` off, which the command line does. Chunks go to devices in turn.
+JAX lets go of Python's lock while a program runs, and runs programs on threads of its own, by
+default one a core: so that as many threads here keep all cores busy with one copy of each program.
+(With `PJRT_NPROC=1` all programs would wait for one thread.) Chunks go to devices in turn.
 """
 
 import abc
