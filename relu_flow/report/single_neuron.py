@@ -162,7 +162,7 @@ def teachers_figure(data: xr.Dataset, path: Path) -> None:
     colours = {1.0: _NEGATIVE, 3.0: _POSITIVE}
     axes[0].plot(data["time"], data["loss"], color=_DARK, lw=1.3)
     axes[0].set_yscale("log")
-    axes[0].set_ylim(bottom=1e-10)
+    axes[0].set_ylim(bottom=max(1e-10, 0.3 * float(data["loss"].min())))
     axes[0].set_ylabel("loss")
     for k, (norm, colour) in enumerate(colours.items()):
         axes[1].plot(data["time"], data["size"][:, k], color=colour, lw=1.3, label=f"norm {norm:g}")
@@ -175,7 +175,7 @@ def teachers_figure(data: xr.Dataset, path: Path) -> None:
         axis.set_title(f"{_SCALE} = {_power(data.attrs['shown'])}", fontsize=9)
     axes[2].set_yscale("log")
     axes[2].set_ylabel(r"$\|W\|_*/\|W\|_F - 1$ of the limit")
-    done = data.isel(exponent=data["final_loss"].to_numpy() < 1e-9)
+    done = data.isel(exponent=data["final_loss"].to_numpy() < data.attrs["learnt"])
     scales = _powers(done["exponent"].to_numpy())
     axes[2].plot(scales, done["spread"], "o-", color=_DARK, ms=4, lw=1)
     if scales.size:
