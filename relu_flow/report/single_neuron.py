@@ -225,7 +225,7 @@ def correlation_figure(data: xr.Dataset, path: Path) -> None:
         axes[0].plot(x[~reached], values[~reached], "x", color=colour, ms=5, alpha=0.8)
         axes[0].plot(degrees, np.median(values, axis=1), color=colour, lw=1.2, label=label)
     axes[0].set_yscale("log")
-    axes[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 0.08))
     axes[0].set_ylabel("of the limit\n(crosses: loss still above 1e-9)")
     share = np.mean(data["spread"].to_numpy() < 0.01, axis=1)
     axes[1].plot(degrees, share, "o-", color=_DARK, ms=4, lw=1)
