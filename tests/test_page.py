@@ -279,7 +279,7 @@ def test_rays_have_the_neurons_angles_and_lengths_by_log_norm(folder):
     # A neuron without weights has no ray; the one that switched has a ring.
     assert rays(frames[0], 1).shape == (1, 2)
     assert rays(frames[1], 1).shape == (0, 2)
-    assert frames[0]["x"][3] == []
+    assert frames[0]["x"][3] == [None]
     np.testing.assert_allclose([frames[1]["x"][3][0], frames[1]["y"][3][0]], last[1])
     assert "1/1 switches" in frames[1]["said"]
 

@@ -45,9 +45,9 @@ def fan_section(data: Collected, run: Rerun) -> Section:
     lengths, low, high = _lengths(run)
     tips = np.einsum("tjd,dk->tjk", run.directions[:, chosen], plane) * lengths[:, chosen, None]
     figure, first = _rim(run, plane, (low, high))
-    for _, name, colour in _SIGNS:
+    for sign, name, colour in _SIGNS:
         figure.add_scatter(
-            x=[], y=[], mode="lines+markers", name=name, line={"color": colour, "width": 2},
+            x=[], y=[], mode="lines+markers", name=name, showlegend=bool(np.any(run.signs == sign)), line={"color": colour, "width": 2},
             marker={"size": 6, "color": colour}, hoverinfo="skip",
         )  # fmt: skip
     figure.add_scatter(
@@ -172,7 +172,7 @@ def _rim(run: Rerun, plane: np.ndarray, ends: tuple[float, float]) -> tuple[go.F
     figure.update_xaxes(**hidden)
     figure.update_yaxes(**hidden, scaleanchor="x")
     figure.update_layout(
-        margin={"l": 20, "r": 20, "t": 10, "b": 70},
+        margin={"l": 20, "r": 20, "t": 10, "b": 90, "autoexpand": False},
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "top"},
     )
     return figure, len(tuple(figure.data))
@@ -191,6 +191,8 @@ def _frame(run: Rerun, tips: np.ndarray, chosen: np.ndarray, k: int) -> dict[str
     rings = np.isin(chosen, named)
     xs.append(np.round(tips[k, rings, 0], 4).tolist())
     ys.append(np.round(tips[k, rings, 1], 4).tolist())
+    # An empty trace leaves the legend, which would move all the rest.
+    xs, ys = [x or [None] for x in xs], [y or [None] for y in ys]
     done = int(np.sum(when <= run.times[k]))
     said = (
         f"t = {number_text(run.times[k])},  loss {number_text(run.losses[k])},  "

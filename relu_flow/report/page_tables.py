@@ -11,7 +11,8 @@ from .page_data import TIME, Collected, Quantity, label_of, text_of
 from .page_style import Section, escaped, interval_text, number_text
 from .page_times import used_text
 
-_FITS = 120  # most exponents of a page; each is bootstrapped
+_FITS = 60  # most exponents of a page; each is bootstrapped
+_WORK = 10**8  # points times bootstrap samples of all exponents, within a minute
 _ROWS = 400  # most points of the grid in a table
 
 
@@ -53,12 +54,11 @@ def _column(data: Collected, quantity: Quantity) -> Iterator[list[str]]:
 def exponents_section(data: Collected) -> Section:
     """Return the table of exponents along every axis of numbers with three values or more."""
     names = ["quantity", "law", "at", "slope", "over the range", "spread", "what it says"]
-    rows, left = [], 0
-    for quantity, parameter, where, cases in _fits(data):
-        if len(rows) >= _FITS:
-            left += 1
-            continue
-        rows.append(_fitted(data, quantity, parameter, where, cases))
+    fits = list(_fits(data))
+    left = max(0, len(fits) - _FITS)
+    points = sum(len(cases) * data.seeds for *_, cases in fits[:_FITS])
+    resamples = int(np.clip(_WORK / max(points, 1), 199, 999))
+    rows = [_fitted(data, *fit, resamples) for fit in fits[:_FITS]]
     if not rows:
         body = (
             "<p>No parameter of the grid is a number with at least three values: no exponents are "
@@ -67,10 +67,10 @@ def exponents_section(data: Collected) -> Section:
         return Section("exponents", "Exponents", body)
     caption = (
         "Slopes of straight lines on the axes of the law, with 95 % intervals by bootstrap over "
-        "seeds (all points of a seed together); times not reached enter as later than the end "
-        "(Tobit). Over the range: what the line changes by between the ends of the axis, a factor "
-        "(x) on a logarithmic axis of the value. Spread: of points about the line, on its axis. "
-        "Whether a law is a straight line is not tested."
+        f"seeds ({resamples} samples; all points of a seed together); times not reached enter as "
+        "later than the end (Tobit). Over the range: what the line changes by between the ends of "
+        "the axis, a factor (x) on a logarithmic axis of the value. Spread: of points about the "
+        "line, on its axis. Whether a law is a straight line is not tested."
     )
     if data.plan.study.combine == "paired" and len(data.varied) > 1:
         caption += " The parameters of a paired study change together: slopes are along the pairs."
@@ -128,7 +128,12 @@ def _axes(
 
 
 def _fitted(
-    data: Collected, quantity: Quantity, parameter: str, where: str, cases: list[int]
+    data: Collected,
+    quantity: Quantity,
+    parameter: str,
+    where: str,
+    cases: list[int],
+    resamples: int,
 ) -> list[str]:
     values, codes = quantity.values[cases].T, data.codes[cases].T
     x = np.array([float(data.parameter(case, parameter)) for case in cases])
@@ -137,7 +142,7 @@ def _fitted(
     try:
         found = fit_exponent(
             abscissa, values, axes, ends=data.plan.study.t1 if quantity.kind == "time" else None,
-            codes=codes,
+            codes=codes, resamples=resamples,
         )  # fmt: skip
     except ValueError:
         said = "not determined: fewer than two values of the parameter with times reached"
