@@ -47,8 +47,9 @@ def fan_section(data: Collected, run: Rerun) -> Section:
     figure, first = _rim(run, plane, (low, high))
     for sign, name, colour in _SIGNS:
         figure.add_scatter(
-            x=[], y=[], mode="lines+markers", name=name, showlegend=bool(np.any(run.signs == sign)), line={"color": colour, "width": 2},
+            x=[], y=[], mode="lines+markers", name=name, line={"color": colour, "width": 2},
             marker={"size": 6, "color": colour}, hoverinfo="skip",
+            showlegend=bool(np.any(run.signs == sign)),
         )  # fmt: skip
     figure.add_scatter(
         x=[], y=[], mode="markers", name="has just switched", hoverinfo="skip",
