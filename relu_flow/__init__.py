@@ -67,9 +67,15 @@ if _TYPE_CHECKING:
     from .study.collect import open_study as open_study
     from .study.runner import run_study as run_study
     from .study.spec import Study as Study
+    from .study.threshold import find_threshold as find_threshold
 
 # Studies need packages of the extra `app`, and seconds to import.
-_STUDIES = {"Study": "spec", "open_study": "collect", "run_study": "runner"}
+_STUDIES = {
+    "Study": "spec",
+    "find_threshold": "threshold",
+    "open_study": "collect",
+    "run_study": "runner",
+}
 
 
 def __getattr__(name: str):

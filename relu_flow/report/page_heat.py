@@ -20,7 +20,7 @@ def map_section(data: Collected) -> Section:
         return Section("maps", "Over the grid", body)
     layers = list(_layers(data))
     axes = [{"label": axis.label, "texts": list(axis.texts)} for axis in data.axes]
-    content = {"axes": axes, "layers": layers, "end": data.plan.study.t1}
+    content = {"axes": axes, "layers": layers}
     options = "".join(
         f'<option value="{k}">{escaped(layer["title"])}</option>' for k, layer in enumerate(layers)
     )

@@ -14,7 +14,7 @@
 
   // ---- maps over the grid -------------------------------------------------------------------
   function maps() {
-    const { axes, layers, end } = read("map-data");
+    const { axes, layers } = read("map-data");
     const sizes = axes.map((axis) => axis.texts.length);
     const at = sizes.map(() => 0);
     let across = axes.length === 2 ? 1 : 0, upwards = axes.length === 2 ? 0 : 1;

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from .._compile import COMPILER_OPTIONS
 from ..flow.solve import solve
 from ..flow.trajectory import RESULTS, Trajectory
 from ..model.network import TwoLayerReLU
@@ -217,7 +218,7 @@ class Programs:
                 arguments = jax.tree.map(
                     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), example()
                 )
-                self._compiled[key] = jax.jit(function).lower(*arguments).compile()
+                self._compiled[key] = jax.jit(function).lower(*arguments).compile(COMPILER_OPTIONS)
             return self._compiled[key]
 
     def _example(self, group: Group):
