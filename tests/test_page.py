@@ -338,6 +338,7 @@ def browser_page(page):
         shown.on("request", lambda request: asked.append(request.url))
         shown.on("console", lambda message: complaints.append(message.text))
         shown.on("pageerror", lambda error: complaints.append(str(error)))
+        shown.set_default_timeout(120_000)
         shown.goto(page.as_uri())
         shown.wait_for_selector("html[data-drawn=yes]", state="attached")
         yield shown
@@ -357,7 +358,8 @@ def test_the_slider_changes_what_is_drawn(browser_page):
     look = lambda: (
         drawn(browser_page, "fan", ".scatterlayer path.js-line"),
         drawn(browser_page, "raster", ".shapelayer path"),
-        fan.screenshot(),
+        # Not the element's own screenshot, which waits for it to stand still, at times in vain.
+        browser_page.screenshot(clip=fan.bounding_box()),
         browser_page.locator("#fan-said").inner_text(),
     )
     slider.focus()

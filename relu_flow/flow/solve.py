@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import diffrax as dfx
-import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from .._compile import COMPILER_OPTIONS
+from .._compile import compiled
 from .._types import FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
@@ -29,7 +28,7 @@ def _solve_whole(problem, network, t0, t1, ts, rtol, options: Options) -> Trajec
     return finish(equation, run, t0)
 
 
-_solve_compiled = eqx.filter_jit(_solve_whole, compiler_options=COMPILER_OPTIONS)
+_solve_compiled = compiled(_solve_whole)
 
 
 def solve(

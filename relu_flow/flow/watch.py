@@ -3,16 +3,14 @@
 import hashlib
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compile import COMPILER_OPTIONS
+from .._compile import compiled
 from .checkpoint import Checkpoint
 from .finish import finish
 from .run import Equation, Options, Run, begin, make_equation
@@ -43,7 +41,7 @@ class Progress(eqx.Module):
     compile_seconds: float
 
 
-@partial(eqx.filter_jit, compiler_options=COMPILER_OPTIONS)
+@compiled
 def _begin(problem, network, t0, t1, ts, rtol, options: Options) -> tuple[Equation, Run]:
     equation = make_equation(problem, network, t1, ts, rtol, options)
     return equation, begin(equation, t0)
@@ -55,8 +53,8 @@ def _loss(equation: Equation, run: Run):
     return equation.problem.loss_value(network)
 
 
-_proceed: Any = eqx.filter_jit(proceed, compiler_options=COMPILER_OPTIONS)
-_finish = eqx.filter_jit(finish, compiler_options=COMPILER_OPTIONS)
+_proceed = compiled(proceed)
+_finish = compiled(finish)
 
 
 def solve_watched(
