@@ -69,17 +69,8 @@ def digits(
     from .run_digits import DigitsOptions, run_digits
 
     options = DigitsOptions(classes, images, width, scale, seed, loss, end, rtol, times, max_slides)
-    try:
+    with _messages(f"the same command goes on from {out / 'checkpoint'}."):
         run_digits(options, out, cache=cache, quiet=quiet)
-    except (ValueError, RuntimeError, ModuleNotFoundError, OSError) as error:
-        print(f"relu-flow: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(
-            f"relu-flow: interrupted; the same command goes on from {out / 'checkpoint'}.",
-            file=sys.stderr,
-        )
-        sys.exit(130)
 
 
 @app.command
@@ -118,14 +109,8 @@ def reproduce(
     """
     from .reproduce.papers import reproduce_paper
 
-    try:
+    with _messages(f"the same command goes on from {out}."):
         reproduce_paper(paper, out, only=only, quick=quick, seed=seed, cache=cache, quiet=quiet)
-    except (ValueError, RuntimeError, ModuleNotFoundError, OSError) as error:
-        print(f"relu-flow: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"relu-flow: interrupted; the same command goes on from {out}.", file=sys.stderr)
-        sys.exit(130)
 
 
 study = App(name="study", help="Many runs, declared in a TOML file; safe to kill and give again.")
@@ -261,15 +246,9 @@ def report(
         Keep compiled programs in the user's cache folder.
     """
     with _messages("the page was not written."):
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
+        _prepare(cache)
         from .report.page import write_page
 
-        if cache:
-            from ._cache import use_cache
-
-            use_cache()
         print(write_page(folder, out, run=run, fan=fan))
 
 
@@ -283,17 +262,22 @@ def _run_study(
     quiet: bool,
 ) -> None:
     with _messages(f"the same command goes on from {out}."):
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
+        _prepare(cache)
         from .run_studies import run
 
-        if cache:
-            from ._cache import use_cache
-
-            use_cache()
         code = run(spec, out, dask=dask, workers=workers, shard=shard, quiet=quiet)
     sys.exit(code)
+
+
+def _prepare(cache: bool) -> None:
+    """Compute in float64, and keep compiled programs if that is wanted."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    if cache:
+        from ._cache import use_cache
+
+        use_cache()
 
 
 @contextmanager

@@ -132,13 +132,12 @@ def _slide_constraints(modes: Modes, motion: Motion, tolerance: float):
     over = lambda series: evaluate(jnp.moveaxis(jnp.abs(series), -1, 0), motion.horizon)
     dual_size = jnp.linalg.norm(modes.dual, axis=-1)
     scale = over(jump) + motion.slide_force + motion.force[:, None] * dual_size
-    scale = scale[..., None]
-    idle = over(below)[..., None] <= tolerance * scale
+    zero = tolerance * scale
+    idle = over(below) <= zero
     # A weight that starts at 0 or 1, as that of a slide entered where the drive passes
     # through zero, is told by its first coefficient that is more than rounding.
-    zero = tolerance * scale[..., 0]
     below, above = (_cleared(series, zero, motion.horizon) for series in (below, above))
-    below = jnp.where(idle, -scale, below)
+    below = jnp.where(idle[..., None], -scale[..., None], below)
     used = jnp.any(modes.dual != 0, axis=-1)[..., None]
     return jnp.concatenate([jnp.where(used, below, 0.0), jnp.where(used, above, 0.0)], axis=1)
 
