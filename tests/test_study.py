@@ -43,24 +43,7 @@ def study():
 
 
 @pytest.fixture(scope="module")
-def programs():
-    """Compiled programs, shared by all runs of this module: they are what takes long."""
-    known = {}
-    original = runner.Programs
-
-    def shared(plan):
-        key = plan.study.model_dump_json(exclude={"rtol"})
-        if key not in known:
-            known[key] = original(plan)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "Programs", shared)
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(study, programs, tmp_path_factory):
+def folder(study, tmp_path_factory):
     """A study that ran undisturbed in one thread."""
     path = tmp_path_factory.mktemp("whole")
     state = rf.run_study(study, path, workers=1)
@@ -136,6 +119,44 @@ def test_observables_at_a_milestone_are_taken_then(folder):
     assert np.all(np.isnan(loss[~reached]))
 
 
+def test_numbers_are_not_compiled_in(folder, tmp_path):
+    """Assert that a study of other numbers, which shares the programs, has its own results."""
+    milestone = {**SPEC["milestones"][0], "level": 1.5}
+    data = {**SPEC["data"], "mu": 0.6}
+    record = {**SPEC["record"], "times": [2.0]}
+    changed = {"milestones": [milestone], "data": data, "record": record, "seeds": 2}
+    known = len(batch._COMPILED._known)
+    rf.run_study(rf.Study(**{**SPEC, **changed, "t1": 6.0, "scales": 1e-2}), tmp_path, workers=1)
+    assert len(batch._COMPILED._known) == known
+    collect(tmp_path)
+    one, other = rf.open_study(tmp_path), rf.open_study(folder)
+    np.testing.assert_allclose(one["milestones/loss"].to_numpy(), 1.5, rtol=1e-9)
+    assert np.all(one["runs/end_time"] == 6.0)
+    assert np.all(one["times/loss"].to_numpy()[:, 0] < other["times/loss"].to_numpy()[0, 0, :2, 0])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"max_steps": 54},
+        {"max_switches": 99},
+        {"max_slides": 3},
+        {"batch": 6},
+        {"root": 1},
+        {"vary": "data"},
+        {"initialiser": "gaussian"},
+        {"loss": "logistic"},
+        {"reduction": "mean"},
+        {"train": "inner"},
+        {"milestones": [{**SPEC["milestones"][0], "direction": 1}]},
+        {"record": {**SPEC["record"], "end": ["loss"]}},
+        {"record": {**SPEC["record"], "times": [1.0, 2.0]}},
+    ],
+)
+def test_what_is_compiled_in_parts_programs(study, part):
+    assert batch._compiled_in(rf.Study(**{**SPEC, **part})) != batch._compiled_in(study)
+
+
 def test_lanes_that_fail_have_a_code_and_nan(folder):
     tree = rf.open_study(folder)
     meanings = tree["runs/result"].attrs["flag_meanings"].split()
@@ -167,13 +188,13 @@ def test_attributes_tell_what_was_run(folder, study):
     assert tree["runs/switches"].dims == ("log_scale", "mu", "seed")
 
 
-def test_workers_do_not_matter(folder, study, programs, tmp_path):
+def test_workers_do_not_matter(folder, study, tmp_path):
     rf.run_study(study, tmp_path, workers=3)
     collect(tmp_path)
     same_files(folder, tmp_path)
 
 
-def test_shards_make_one_study(folder, study, programs, tmp_path):
+def test_shards_make_one_study(folder, study, tmp_path):
     for part in (1, 0):
         state = rf.run_study(study, tmp_path, workers=1, shard=(part, 2))
         assert state.done == state.total < 12
@@ -181,7 +202,7 @@ def test_shards_make_one_study(folder, study, programs, tmp_path):
     same_files(folder, tmp_path)
 
 
-def test_resuming_does_only_what_is_missing(folder, copy, study, programs):
+def test_resuming_does_only_what_is_missing(folder, copy, study):
     missing = sorted((copy / "chunks").iterdir())[1]
     shutil.rmtree(missing)
     before = chunk_times(copy)
@@ -194,7 +215,7 @@ def test_resuming_does_only_what_is_missing(folder, copy, study, programs):
     same_files(folder, copy)
 
 
-def test_a_damaged_chunk_is_moved_aside_and_done_again(folder, copy, study, programs):
+def test_a_damaged_chunk_is_moved_aside_and_done_again(folder, copy, study):
     data = sorted((copy / "chunks").glob("*/data.npz"))[0]
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1
@@ -224,9 +245,7 @@ def test_a_spec_changed_by_hand_is_refused(copy, study):
         rf.run_study(study, copy)
 
 
-def test_a_chunk_that_raises_is_noted_and_the_rest_goes_on(
-    folder, study, programs, tmp_path, monkeypatch
-):
+def test_a_chunk_that_raises_is_noted_and_the_rest_goes_on(folder, study, tmp_path, monkeypatch):
     original = runner.do_chunk
 
     def poisoned(programs, store, chunk, device):
@@ -256,7 +275,7 @@ def test_a_chunk_that_raises_is_noted_and_the_rest_goes_on(
     ("code", "message"), [(errno.ENOSPC, "disk .* is full"), (errno.EACCES, "no permission")]
 )
 def test_a_disk_that_refuses_ends_the_run_and_leaves_what_is_done(
-    folder, study, programs, tmp_path, monkeypatch, code, message
+    folder, study, tmp_path, monkeypatch, code, message
 ):
     done = 0
     original = os.rename

@@ -6,7 +6,9 @@ lane. On a GPU or TPU the lanes of a chunk go side by side. Empty lanes, which f
 chunk of a group, cost nothing on a CPU.
 """
 
+import json
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -132,8 +134,51 @@ def _code(result: RESULTS):
     return code
 
 
+class _Compiled:
+    """The programs of this process, the latest ones; each is compiled once, by whoever needs it."""
+
+    def __init__(self, most: int):
+        self._most, self._lock = most, threading.Lock()
+        self._locks: dict[tuple, threading.Lock] = {}
+        self._known: OrderedDict[tuple, Callable] = OrderedDict()
+
+    def get(self, key: tuple, make: Callable[[], Callable]) -> Callable:
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            found = self._known.get(key)
+            program = make() if found is None else found
+        with self._lock:
+            self._known[key] = program
+            self._known.move_to_end(key)
+            while len(self._known) > self._most:
+                dropped, _ = self._known.popitem(last=False)
+                self._locks.pop(dropped, None)
+        return program
+
+
+_COMPILED = _Compiled(most=64)
+
+
+def _compiled_in(study: Study) -> str:
+    """Return as text what of a study, beside a group's own, is part of its programs.
+
+    Seeds, scales, times, levels and tolerances are arguments: studies that differ in these
+    alone share their programs, as those of a search for a threshold do.
+    """
+    record = study.record.model_dump(mode="json")
+    record["times"] = len(study.record.times)
+    milestones = [(m.observable, m.direction, m.name) for m in study.milestones]
+    names = ("root", "vary", "loss", "reduction", "train", "max_steps", "max_switches",
+             "max_slides", "batch")  # fmt: skip
+    rest = study.model_dump(mode="json", include=set(names))
+    initialiser = study.initialiser["name"]
+    family = study.data["family"]
+    return json.dumps([family, initialiser, milestones, record, rest], sort_keys=True)
+
+
 class Programs:
-    """The compiled programs of a study, each compiled once for a device, by whoever needs it.
+    """The compiled programs of a study.
 
     Attributes:
         plan: The study's plan.
@@ -141,9 +186,7 @@ class Programs:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self._lock = threading.Lock()
-        self._locks: dict[tuple, threading.Lock] = {}
-        self._compiled: dict[tuple, Callable] = {}
+        self._text = _compiled_in(plan.study)
 
     def run(self, chunk: Chunk, device: Device) -> Lanes:
         """Run a chunk on a device and return its lanes, empty ones cut off.
@@ -174,7 +217,7 @@ class Programs:
             return draw(study, group, one["seed"], one["log_scale"], one["data"], one["initial"])
 
         return self._once(
-            ("draw", group.fixed, group.width, device.id),
+            ("draw", group.fixed, group.real, group.width, device),
             lambda lanes: _each(lane, lanes, batch_form(device)),
             lambda: (jax.eval_shape(lambda: self._example(group)),),
             device,
@@ -206,20 +249,18 @@ class Programs:
             return (*drawn, inputs["valid"], _numbers(study))
 
         return self._once(
-            ("run", group.shape, device.id), all_lanes, lambda: jax.eval_shape(example), device
+            ("run", group.shape, device), all_lanes, lambda: jax.eval_shape(example), device
         )
 
     def _once(self, key: tuple, function: Callable, example: Callable, device) -> Callable:
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            if key not in self._compiled:
-                there = jax.sharding.SingleDeviceSharding(device)
-                arguments = jax.tree.map(
-                    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), example()
-                )
-                self._compiled[key] = jax.jit(function).lower(*arguments).compile(COMPILER_OPTIONS)
-            return self._compiled[key]
+        def make() -> Callable:
+            there = jax.sharding.SingleDeviceSharding(device)
+            arguments = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), example()
+            )
+            return jax.jit(function).lower(*arguments).compile(COMPILER_OPTIONS)
+
+        return _COMPILED.get((self._text, batch_form(device), *key), make)
 
     def _example(self, group: Group):
         cases = np.full(self.plan.study.batch, group.cases[0])
