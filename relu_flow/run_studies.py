@@ -1,19 +1,14 @@
 """The `relu-flow study` commands: what they print, and how they end."""
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
+from .report.watcher import Meter
 from .study.cluster import Dask
 from .study.collect import collect
 from .study.plan import Plan, describe
-from .study.progress import Progress
 from .study.runner import run_study
 from .study.spec import Study
-
-_PAUSE = 10.0  # seconds between lines where the output is no terminal
 
 
 def validate(spec: Path, workers: int) -> None:
@@ -58,29 +53,3 @@ def gather(out: Path, *, netcdf: bool, partial: bool) -> None:
     """Collect a study and print where it is."""
     made = collect(out, netcdf=netcdf, partial=partial)
     print(f"{made} and tables beside it; in Python: relu_flow.open_study({str(out)!r})")
-
-
-class Meter:
-    """Progress on a terminal: one line that changes; elsewhere a plain line now and then.
-
-    Attributes:
-        stream: Where to.
-    """
-
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic):
-        self.stream, self._clock, self._next = stream, clock, 0.0
-
-    def __call__(self, state: Progress) -> None:
-        """Show how far it is."""
-        if self.stream.isatty():
-            self.stream.write("\r\x1b[K" + state.line())
-            self.stream.flush()
-        elif self._clock() >= self._next or state.done == state.total:
-            self._next = self._clock() + _PAUSE
-            self.stream.write(state.line() + "\n")
-            self.stream.flush()
-
-    def end(self) -> None:
-        """Leave the last line where it is."""
-        if self.stream.isatty():
-            self.stream.write("\n")

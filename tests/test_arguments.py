@@ -89,6 +89,13 @@ def test_bad_solve(arguments, name):
         rf.solve(**{**base, **arguments})
 
 
+def test_until_is_a_milestone():
+    """Assert that a run can only end at a milestone that is watched."""
+    milestone = rf.Milestone(lambda problem, network: problem.loss_value(network), 0.1, name="low")
+    with pytest.raises(ValueError, match=r"Argument `until` must be .*'low'.*'high'"):
+        rf.solve(rf.Problem(X, Y), rf.TwoLayerReLU(W, V), 1.0, milestones=[milestone], until="high")
+
+
 def test_milestones_need_distinct_names():
     """Assert that two milestones of one name are refused."""
     loss = lambda problem, network: problem.loss_value(network)

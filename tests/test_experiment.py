@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from relu_flow.reproduce.experiment import Bench
+from relu_flow.experiment import Bench
 
 
 @pytest.mark.parametrize("names", [("4^2", "4^-2"), ("M < 0", "M > 0"), ("a b", "a-b")])

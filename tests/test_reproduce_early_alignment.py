@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from relu_flow.experiment import Bench, run_experiments
 from relu_flow.reproduce import early_alignment_planar as planar
 from relu_flow.reproduce.early_alignment import EXPERIMENTS
-from relu_flow.reproduce.experiment import Bench, run_experiments
 
 # Figure 7 of the paper, read off its captions: losses at iterations 7000 and 21000.
 PUBLISHED = {"7000": 9.93e-1, "21000": 7.49e-3}

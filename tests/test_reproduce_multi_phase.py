@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from relu_flow.reproduce.experiment import run_experiments
+from relu_flow.experiment import run_experiments
 from relu_flow.reproduce.multi_phase import EXPERIMENTS
 from relu_flow.reproduce.multi_phase_setting import fixed_output
 

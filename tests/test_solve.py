@@ -142,6 +142,41 @@ def test_milestones_are_roots_of_their_observable(base):
     np.testing.assert_allclose(times["rest"], times["fit"], rtol=1e-14)
 
 
+def test_until_ends_a_run_at_its_milestone(base):
+    """Assert that a run that ends at a milestone is the same run, cut off there."""
+    problem, network = base
+    whole = rf.solve(problem, network, END, dense=True, max_steps=400)
+    times = np.asarray(whole.switches.time)[: int(whole.switches.num)]
+    size = observables.squared_parameter_norm
+    solve = jax.jit(
+        lambda level, other: rf.solve(
+            problem, network, END, ts=[END / 2, END], until="size",
+            milestones=[rf.Milestone(size, other, 1, "other"),
+                        rf.Milestone(size, level, 1, "size")],
+        )
+    )  # fmt: skip
+    # Levels that are crossed just before a switch, just after one, and between two.
+    for moment in (*times[[3, 9, 14]] - 1e-7, times[9] + 1e-7, *times[[20, 30]] + 1e-3):
+        level = size(problem, whole.network_at(moment))
+        for factor in (0.999, 1.001):
+            run = solve(level, factor * level)
+            assert run.result == rf.RESULTS.successful
+            end = float(run.milestones["size"].time)
+            np.testing.assert_allclose(end, moment, rtol=1e-9)
+            num = int(run.switches.num)
+            assert num == np.sum(times < moment)
+            np.testing.assert_allclose(run.switches.time[:num], times[:num], rtol=1e-10)
+            assert np.all(np.isinf(run.switches.time[num:]))
+            assert np.all(np.asarray(run.switches.kind[num:]) == -1)
+            there = whole.network_at(moment)
+            np.testing.assert_allclose(run.network.directions(), there.directions(), atol=1e-8)
+            np.testing.assert_allclose(size(problem, run.network), level, rtol=1e-11)
+            assert bool(jnp.isfinite(run.milestones["other"].time)) == (factor < 1)
+            np.testing.assert_array_equal(jnp.isfinite(run.ts), [moment >= END / 2, False])
+    assert np.isinf(float(solve(1e9, 1e9).milestones["size"].time))
+    assert float(solve(1e9, 1e9).ts[-1]) == END
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [

@@ -13,6 +13,7 @@ import pytest
 
 import relu_flow as rf
 from relu_flow.observe import observables
+from relu_flow.report.page_data import Collected
 from relu_flow.study import batch, runner, store as stores
 from relu_flow.study.collect import collect
 from relu_flow.study.store import Store, StoreError
@@ -135,9 +136,33 @@ def test_numbers_are_not_compiled_in(folder, tmp_path):
     assert np.all(one["times/loss"].to_numpy()[:, 0] < other["times/loss"].to_numpy()[0, 0, :2, 0])
 
 
+def test_runs_end_at_the_milestone_until(folder, tmp_path):
+    milestones = [*SPEC["milestones"], {"observable": "loss", "level": 0.5, "name": "low"}]
+    study = rf.Study(**{**SPEC, "scales": 1e-2, "milestones": milestones, "until": "half"})
+    rf.run_study(study, tmp_path, workers=1)
+    collect(tmp_path)
+    tree, whole = rf.open_study(tmp_path), rf.open_study(folder)
+    good = tree["runs/result"] == 0
+    assert good.all()
+    times = tree["milestones/milestone_time"]
+    np.testing.assert_array_equal(tree["runs/end_time"], times.sel(milestone="half"))
+    assert np.isinf(times.sel(milestone="low")).all()
+    np.testing.assert_allclose(tree["end/loss"].to_numpy(), 2.0, rtol=1e-9)
+    here, there = times.sel(milestone="half"), whole["milestones/milestone_time"][0, ..., 0]
+    known = np.isfinite(there.to_numpy())
+    assert known.sum() >= 4
+    np.testing.assert_allclose(here.to_numpy()[known], there.to_numpy()[known], rtol=1e-9)
+    page = Collected(tmp_path)
+    assert page.end == here.max()
+    half, low = page.quantities[:2]
+    np.testing.assert_allclose(page.medians(half)[0].estimate, np.median(here[0]), rtol=1e-12)
+    assert np.isinf(page.medians(low)[0].estimate)
+
+
 @pytest.mark.parametrize(
     "part",
     [
+        {"until": "half"},
         {"max_steps": 54},
         {"max_switches": 99},
         {"max_slides": 3},

@@ -108,6 +108,7 @@ def test_the_hash_tells_studies_apart(part):
         ({"milestones": [{"observable": "los", "level": 1.0}]}, "`observable` must be one of"),
         ({"milestones": [{"observable": "loss"}]}, "`milestones.0.level` must be given"),
         ({"milestones": [{"observable": "loss", "level": 1.0}] * 2}, "distinct names"),
+        ({"until": "later"}, "`until` must be the name of a milestone"),
         ({"record": {"end": ["lost"]}}, "`record` must be one of"),
         ({"record": {"times": [2.0, 1.0]}}, "`record.times` must ascend"),
         ({"record": {"times": [9.0]}}, "`record.times` must ascend"),
@@ -130,6 +131,9 @@ def test_files_that_are_no_studies(tmp_path):
     (tmp_path / "spec.toml").write_text("seeds = ")
     with pytest.raises(ValueError, match="Argument `spec` must be a TOML file"):
         rf.Study.from_toml(tmp_path / "spec.toml")
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(ValueError, match="Argument `spec` must be a file that can be read"):
+            rf.Study.from_toml(path)
     with pytest.raises(ValueError, match=r"study\.zarr"):
         rf.open_study(tmp_path)
 

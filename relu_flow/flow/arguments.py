@@ -124,6 +124,19 @@ def check_milestones(milestones: Sequence[LevelCrossing]) -> tuple[LevelCrossing
     return milestones
 
 
+def check_until(until: str | None, milestones: Sequence[LevelCrossing]) -> int | None:
+    """Return which milestone ends the run; `None` if none does."""
+    names = [milestone.name for milestone in milestones]
+    if until is None:
+        return None
+    if until not in names:
+        raise ValueError(
+            f"Argument `until` must be the name of one of `milestones`, {names}, but it is "
+            f"{until!r}."
+        )
+    return names.index(until)
+
+
 def positive(name: str, value: int) -> int:
     """Check that an option is a positive integer."""
     if not isinstance(value, int) or value < 1:

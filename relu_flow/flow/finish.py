@@ -44,7 +44,7 @@ class DenseOutput(eqx.Module):
 
 def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
     """Turn a run that has ended into what the user gets."""
-    unfinished = (run.t < equation.t1) & (run.result == RESULTS.successful)
+    unfinished = (run.t < equation.end(run.records)) & (run.result == RESULTS.successful)
     too_many: RESULTS = RESULTS.max_steps_reached  # pyright: ignore[reportAssignmentType]
     result = RESULTS.where(unfinished, too_many, run.result)
     network = lambda neurons: neurons.network(equation.problem, equation.start)
@@ -61,12 +61,16 @@ def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
         rows = jax.tree.map(fill, run.records.saved, run.state.neurons)
     else:
         ts, rows = run.t[None], jax.tree.map(lambda x: x[None], run.state.neurons)
-    switches = run.log.sorted()
+    switches, times = run.log.sorted(), run.records.time
+    if equation.options.until is not None:
+        # The last step went on beyond the run's end.
+        switches = switches.until(run.t)
+        times = jnp.where(times <= run.t, times, jnp.inf)
     dense = None
     if run.history is not None:
         dense = DenseOutput(equation, run.history, t0, run.t)
     crossings = {
-        milestone.name: Crossing(run.records.time[k])
+        milestone.name: Crossing(times[k])
         for k, milestone in enumerate(equation.options.milestones)
     }
     return Trajectory(

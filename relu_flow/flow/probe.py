@@ -123,7 +123,7 @@ class Look(eqx.Module):
 
 def look_next(
     equation, look: Look, records: Records, window: Window, state: State, looking, agreed
-) -> tuple[Look, Records]:
+) -> tuple[Look, Records, Bool[Array, ""]]:
     """Use a state of the step and decide where to look next.
 
     Args:
@@ -134,10 +134,14 @@ def look_next(
         state: What was seen there; at the step's end if not `looking`.
         looking: Whether this was a look, and not the step itself.
         agreed: Whether the step is as it will stay.
+
+    Returns:
+        Where to look next, the records, and whether `state` is the earliest known one behind
+        the crossing at which the run is to end.
     """
     value = equation.values(state.neurons)
     directions = jnp.array([m.direction for m in equation.options.milestones], int)
-    learnt, narrowed = _learn(records, look.search, look.target, value, window)
+    learnt, narrowed, behind = _learn(records, look.search, look.target, value, window)
     choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(looking, a, b), new, old)
     records, search = choose((learnt, narrowed), (records, look.search))
     end_value = jnp.where(looking, look.end_value, value)
@@ -147,7 +151,8 @@ def look_next(
     wanted = search.index >= 0
     done = agreed & ~wanted
     records = eqx.tree_at(lambda r: r.value, records, jnp.where(done, end_value, records.value))
-    return Look(wanted, _trial(search), search, end_value), records
+    last = looking & behind & (look.search.index == (equation.options.until or 0))
+    return Look(wanted, _trial(search), search, end_value), records, last
 
 
 def _crossed(records: Records, end_value, directions) -> Bool[Array, " milestones"]:
@@ -159,7 +164,7 @@ def _crossed(records: Records, end_value, directions) -> Bool[Array, " milestone
 
 
 def _learn(records: Records, search: Search, target, value, window: Window):
-    """Narrow the search's bracket by what was seen; write the time down once it is found."""
+    """Narrow the bracket by what was seen, and tell which end; write the time down once found."""
     here = value[jnp.maximum(search.index, 0)]
     before = jnp.sign(here) == jnp.sign(search.low_value)
     search = Search(
@@ -180,7 +185,8 @@ def _learn(records: Records, search: Search, target, value, window: Window):
     slot = jnp.where(found & (search.index >= 0), search.index, value.shape[0])
     times = records.time.at[slot].set(time, mode="drop")
     records = eqx.tree_at(lambda r: r.time, records, times)
-    return records, eqx.tree_at(lambda s: s.index, search, jnp.where(found, -1, search.index))
+    search = eqx.tree_at(lambda s: s.index, search, jnp.where(found, -1, search.index))
+    return records, search, ~before
 
 
 def _next_search(search: Search, crossed, records: Records, end_value, window: Window):

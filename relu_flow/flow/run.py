@@ -26,6 +26,7 @@ class Options(eqx.Module):
 
     solver: dfx.AbstractSolver
     milestones: tuple[LevelCrossing, ...]
+    until: int | None = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     max_switches: int = eqx.field(static=True)
     max_slides: int = eqx.field(static=True)
@@ -61,6 +62,11 @@ class Equation(eqx.Module):
             inner_rate=rate,
             outer_rate=jnp.full_like(rate, unit) if train_outer else jnp.zeros_like(rate),
         )
+
+    def end(self, records: Records) -> Float[Array, ""]:
+        """Return when the run ends, as far as is known."""
+        until = self.options.until
+        return self.t1 if until is None else jnp.minimum(self.t1, records.time[until])
 
     def next_stop(self, run: "Run") -> Float[Array, ""]:
         """Return the time beyond which a step may not go."""

@@ -11,7 +11,14 @@ from .._compile import compiled
 from .._types import FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from .arguments import check_arguments, check_milestones, check_solver, positive, slots
+from .arguments import (
+    check_arguments,
+    check_milestones,
+    check_solver,
+    check_until,
+    positive,
+    slots,
+)
 from .finish import finish
 from .probe import LevelCrossing
 from .run import Options, begin, make_equation
@@ -40,6 +47,7 @@ def solve(
     ts: Float[Array, " times"] | Sequence[float] | None = None,
     rtol: FloatScalarLike = 1e-12,
     milestones: Sequence[LevelCrossing] = (),
+    until: str | None = None,
     solver: dfx.AbstractSolver | None = None,
     dense: bool = False,
     max_steps: int = 16384,
@@ -79,6 +87,9 @@ def solve(
         milestones: Observables whose first crossing of a level is located by root finding
             on the flow itself (see `Milestone`). A crossing is seen by a change of sign
             between the ends of a step; a monotone observable is never missed.
+        until: Name of the milestone at which the run ends, if it comes before `t1`: the last
+            time and network are those of the crossing. What has crossed its level at `t0`
+            already does not end the run. (Counts of the last step in `stats` are of all of it.)
         solver: `Taylor()` unless given; or an explicit Runge-Kutta method of Diffrax with
             dense output, such as `diffrax.Tsit5()` or `diffrax.Dopri8()`.
         dense: Keep what `Trajectory.network_at` needs: memory for `max_steps` states.
@@ -106,6 +117,7 @@ def solve(
     options = Options(
         solver=check_solver(solver),
         milestones=check_milestones(milestones),
+        until=check_until(until, milestones),
         max_steps=positive("max_steps", max_steps),
         max_switches=(
             2 * network.width * problem.samples + 1024

@@ -107,6 +107,14 @@ class SwitchLog(eqx.Module):
 
         return SwitchLog(time[order], pad(self.neuron), pad(self.sample), pad(self.kind), self.num)
 
+    def until(self, end: Float[Array, ""]) -> "SwitchLog":
+        """Return a sorted log without what is later than `end`; an overflow can still be told."""
+        late = self.time > end
+        num = self.num - jnp.sum(late & jnp.isfinite(self.time), dtype=jnp.int32)
+        pad = lambda array: jnp.where(late, jnp.asarray(-1, array.dtype), array)
+        time = jnp.where(late, jnp.inf, self.time)
+        return SwitchLog(time, pad(self.neuron), pad(self.sample), pad(self.kind), num)
+
     def to_pandas(self) -> "pd.DataFrame":
         """Return the switches as a table: time, neuron, sample, and the kind's name."""
         import pandas as pd

@@ -71,9 +71,16 @@ def turn(equation: Equation, run: Run) -> Run:
     records, done = run.records, agreed
     if equation.options.milestones:
         window = Window(run.t, run.unit, reach.length, end)
-        look, records = look_next(equation, plan.look, records, window, state, looking, agreed)
+        look, records, last = look_next(
+            equation, plan.look, records, window, state, looking, agreed
+        )
         plan = eqx.tree_at(lambda p: p.look, plan, look)
         done = agreed & ~look.wanted
+        if equation.options.until is not None:
+            # The run ends within the step, at the end of the bracket that is behind the crossing.
+            ended = jax.tree.map(lambda a, b: jnp.where(last, a, b), state, plan.end)
+            plan = eqx.tree_at(lambda p: p.end, plan, ended)
+            end = jnp.minimum(end, equation.end(records))
     # What was written in a sweep that did not agree is written over by the next.
     log = eqx.tree_at(
         lambda log: log.num, passage.log, jnp.where(agreed, passage.log.num, run.log.num)
@@ -131,7 +138,7 @@ def _judge(equation: Equation, run: Run, end) -> RESULTS:
     """Return the code of the first thing that went wrong in a step."""
     log, counts, plan = run.log, run.counts, run.plan
     # A rejected step may stay where it is; an accepted one has to move on.
-    still = plan.accepted & ~(end > run.t)
+    still = plan.accepted & ~(end > run.t) & (end < equation.end(run.records))
     tiny = run.unit * plan.next_unit < 4 * jnp.finfo(run.t.dtype).tiny
     failures = (
         (still | tiny | ~jnp.isfinite(end), RESULTS.step_underflow),
@@ -167,6 +174,6 @@ def proceed(equation: Equation, run: Run, more_steps: IntScalarLike) -> Run:
 
     def running(run: Run) -> Bool[Array, ""]:
         fine = run.result == RESULTS.successful
-        return (run.t < equation.t1) & fine & (run.tally.steps < limit)
+        return (run.t < equation.end(run.records)) & fine & (run.tally.steps < limit)
 
     return jax.lax.while_loop(running, lambda run: turn(equation, run), run)

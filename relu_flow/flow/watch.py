@@ -123,6 +123,7 @@ def _fingerprint(inputs, options: Options) -> str:
     statics = (
         inputs[0].loss, inputs[0].reduction, inputs[0].train, options.solver, names, levels,
         options.max_steps, options.max_switches, options.max_slides, options.dense,
+        options.until,
         jax.__version__,
     )  # fmt: skip
     digest.update(repr(statics).encode())

@@ -17,6 +17,7 @@ from ..study.intervals import quantile_interval
 from ..study.outcomes import SUCCESS, Interval
 from ..study.plan import Plan
 from ..study.store import read_study
+from ..study.survival import survival
 
 TIME = "gradient-flow time"
 NOT_DONE = "not done"
@@ -121,6 +122,17 @@ class Collected:
         return self.table[name].to_numpy(float).reshape(self.cases, self.seeds)
 
     @cached_property
+    def ends(self) -> Float[np.ndarray, "cases seeds"]:
+        """When each run ended."""
+        return self.column("end_time")
+
+    @cached_property
+    def end(self) -> float:
+        """When the last run that succeeded ended; `t1` if none did."""
+        ends = self.ends[self.codes == SUCCESS]
+        return float(ends.max()) if ends.size else self.plan.study.t1
+
+    @cached_property
     def codes(self) -> np.ndarray:
         """How each run ended, as text, over points and seeds."""
         names = self.table["result"].astype(object)
@@ -181,11 +193,14 @@ class Collected:
     def medians(self, quantity: Quantity, fraction: float = 0.5) -> list[Interval]:
         """Return the median of a quantity at each point, or another quantile.
 
-        Runs that succeeded all end at `t1`, so that a time not reached is larger than all others
-        and the interval is exact.
+        Where all runs that succeeded end at `t1` a time not reached is larger than all others
+        and the interval is exact. Of other milestones than the one at which runs end, a time not
+        reached is only later than that run's own end (`survival`).
         """
-        pairs = zip(quantity.values, self.codes, strict=True)
-        return [quantile_interval(v, fraction, codes=c) for v, c in pairs]
+        rows = zip(quantity.values, self.ends, self.codes, strict=True)
+        if quantity.kind == "end" or self.plan.study.until in (None, quantity.name):
+            return [quantile_interval(v, fraction, codes=c) for v, _, c in rows]
+        return [survival(v, e, codes=c).quantile(fraction) for v, e, c in rows]
 
     def reached(self, quantity: Quantity) -> Iterator[np.ndarray]:
         """Yield for each point whether the runs that succeeded reached a milestone; else NaN."""

@@ -83,17 +83,21 @@ def run_again(data: Collected, number: int) -> Rerun:
         Milestone(OBSERVABLES[m.observable], m.level, m.direction, m.name) for m in study.milestones
     ]
 
+    # A run that stopped at a milestone is done again up to there.
+    stored = float(data.ends.ravel()[number])
+    end = stored if data.codes.ravel()[number] == SUCCESS else study.t1
+
     def go(start: float) -> Trajectory:
         return solve(
-            problem, network, study.t1, ts=jnp.asarray(_spaced(start, study.t1)), rtol=study.rtol,
+            problem, network, end, ts=jnp.asarray(_spaced(start, end)), rtol=study.rtol,
             milestones=milestones, max_steps=study.max_steps, max_switches=study.max_switches,
             max_slides=study.max_slides, throw=False,
         )  # fmt: skip
 
     # When anything happens is known after a first look; the same program is used again.
-    trajectory = go(study.t1 * 1e-3)
-    start = _first(trajectory, study.t1)
-    if abs(np.log(start / (study.t1 * 1e-3))) > 1:
+    trajectory = go(end * 1e-3)
+    start = _first(trajectory, end)
+    if abs(np.log(start / (end * 1e-3))) > 1:
         trajectory = go(start)
     return _seen(number, problem, trajectory)
 

@@ -141,7 +141,7 @@ def _fitted(
     axes, abscissa, law, name = _axes(quantity, parameter, x, used)
     try:
         found = fit_exponent(
-            abscissa, values, axes, ends=data.plan.study.t1 if quantity.kind == "time" else None,
+            abscissa, values, axes, ends=data.ends[cases].T if quantity.kind == "time" else None,
             codes=codes, resamples=resamples,
         )  # fmt: skip
     except ValueError:

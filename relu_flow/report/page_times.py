@@ -57,9 +57,9 @@ def used_text(data: Collected, cases: list[int] | None = None) -> str:
 def _distribution(data: Collected, quantity: Quantity, number: int) -> str:
     shown = shown_cases(data.cases)
     colours = colours_of(len(shown))
-    end = data.plan.study.t1
+    end = data.end
     medians = data.medians(quantity)
-    curves = [survival(quantity.values[c], end, codes=data.codes[c]) for c in shown]
+    curves = [survival(quantity.values[c], data.ends[c], codes=data.codes[c]) for c in shown]
     rows = len(shown)
     below = 40 + 20 * rows
     figure = make_subplots(
@@ -173,7 +173,7 @@ def _row(
 
 def _strip(data: Collected, times: list[Quantity]) -> str:
     """Return the strip of phases: milestones in order of their medians, a row a point."""
-    shown, end = shown_cases(data.cases), data.plan.study.t1
+    shown, end = shown_cases(data.cases), data.end
     rows = len(shown)
     quantiles = {f: [data.medians(q, f) for q in times] for f in (0.25, 0.5, 0.75)}
     at = np.array([[[i.estimate for i in q] for q in quantiles[f]] for f in (0.25, 0.5, 0.75)])

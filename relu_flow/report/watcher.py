@@ -1,11 +1,16 @@
-"""Progress of a long run: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a long run or of a study: a bar or line on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Callable
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..flow.watch import Progress as FlowProgress
+from ..study.progress import Progress as StudyProgress
+
+_PAUSE = 10.0  # seconds between a study's lines where the output is no terminal
 
 
 class Watcher:
@@ -45,3 +50,32 @@ class Watcher:
         if self._plain and (time.monotonic() - self._said > 5 or now.t >= now.t1):
             self._said = time.monotonic()
             self._console.print(f"{text}, t = {now.t:.4g} of {now.t1:g}", highlight=False)
+
+
+class Meter:
+    """Progress on a terminal: one line that changes; elsewhere a plain line now and then.
+
+    Attributes:
+        stream: Where to.
+        name: What is run, before every line.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic, name: str = ""):
+        self.stream, self._clock, self._next = stream, clock, 0.0
+        self.name = name
+
+    def __call__(self, state: StudyProgress) -> None:
+        """Show how far it is."""
+        line = f"{self.name}: {state.line()}" if self.name else state.line()
+        if self.stream.isatty():
+            self.stream.write("\r\x1b[K" + line)
+            self.stream.flush()
+        elif self._clock() >= self._next or state.done == state.total:
+            self._next = self._clock() + _PAUSE
+            self.stream.write(line + "\n")
+            self.stream.flush()
+
+    def end(self) -> None:
+        """Leave the last line where it is."""
+        if self.stream.isatty():
+            self.stream.write("\n")

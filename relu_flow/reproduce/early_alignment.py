@@ -5,9 +5,9 @@ Source:
     Initialization" (2024).
 """
 
+from ..experiment import Experiment
 from ..report import early_alignment as report
 from . import early_alignment_digits as on_digits, early_alignment_planar as on_plane
-from .experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment("figure-5", "digits 0 and 1", on_digits.pair_of_digits((0, 1)), report.draw_digits),

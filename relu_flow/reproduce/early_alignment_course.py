@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..experiment import Bench, Row
 from ..flow.descent import descent
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..observe import motion, observables
 from ..report.watcher import Watcher
-from .experiment import Bench, Row
 
 RATE = 2e-3  # the paper's learning rate: its iteration k is the flow's time k * RATE
 RATES = (2e-3, 4e-3, 8e-3)

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ..data.digits import digits, separable_fraction
+from ..experiment import Bench, Findings, Row
 from ..model.initialisers import gaussian_init
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
@@ -33,7 +34,6 @@ from .early_alignment_course import (
     peak,
     rates,
 )
-from .experiment import Bench, Findings, Row
 
 _WIDTH = 50
 _LOG_SCALE = math.log(1e-6)

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ..data.separable import orthogonally_separable
+from ..experiment import Bench, Findings, Row
 from ..flow.solve import solve
 from ..model.initialisers import gaussian_init
 from ..model.network import TwoLayerReLU
@@ -32,7 +33,6 @@ from .early_alignment_course import (
     peak,
     span,
 )
-from .experiment import Bench, Findings, Row
 
 _WIDTH = 50
 _LOG_SCALE = math.log(1e-6)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..data.clusters import two_clusters
+from ..experiment import Bench, Experiment, Findings, Row
 from ..model.initialisers import single_neuron_init
 from ..observe import observables
 from ..observe.pattern import sides_at
@@ -20,7 +21,6 @@ from ..report.multi_phase import phases_figure
 from ..theory import multi_phase as theory
 from ..theory.multi_phase import slide_weights
 from . import multi_phase_descent as against_descent, multi_phase_sweeps as sweeps
-from .experiment import Bench, Experiment, Findings, Row
 from .multi_phase_setting import (
     ANGLE,
     COARSE_RTOL,

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..data.clusters import two_clusters
+from ..experiment import Bench, Experiment, Findings, Row
 from ..flow.compare import modes_at
 from ..flow.descent import DescentTrajectory, descent
 from ..model.initialisers import single_neuron_init
@@ -16,7 +17,6 @@ from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..report.multi_phase_sweeps import descent_figure
 from ..report.watcher import Watcher
-from .experiment import Bench, Experiment, Findings, Row
 from .multi_phase_setting import ANGLE, HEAVY, LIGHT, OPTIONS, RTOL, WIDTH, fixed_output, record
 
 _COUNTED = 200  # steps of the largest rate over which duty cycles are counted

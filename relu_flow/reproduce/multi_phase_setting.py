@@ -17,6 +17,7 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from ..data.clusters import two_clusters
+from ..experiment import Bench, Row
 from ..flow.planar import PlanarRun, planar
 from ..flow.trajectory import Trajectory
 from ..model.initialisers import multi_phase_init
@@ -26,7 +27,6 @@ from ..observe import observables, schemes
 from ..observe.motion import activations
 from ..theory.multi_phase import Course, TwoPoints, survives
 from ..theory.verdict import Outcome, Verdict
-from .experiment import Bench, Row
 
 SOURCE = "after Wang & Ma, re-derived"
 # Two classes at an angle of 0.3, four to one; of 60 neurons 19 live with a positive outer

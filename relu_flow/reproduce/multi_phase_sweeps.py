@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from ..experiment import Bench, Experiment, Findings, Row
 from ..flow.planar import planar
 from ..report.multi_phase_sweeps import alpha_figure, angles_figure
 from ..theory.multi_phase import (
@@ -16,7 +17,6 @@ from ..theory.multi_phase import (
     deactivation_time_small_angle,
     escape_time_small_angle,
 )
-from .experiment import Bench, Experiment, Findings, Row
 from .multi_phase_setting import (
     HEAVY,
     NEGATIVES,

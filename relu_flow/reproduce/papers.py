@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 
 from .._cache import use_cache
+from ..experiment import Experiment, Findings, run_experiments
 from . import early_alignment, multi_phase, single_neuron
-from .experiment import Experiment, Findings, run_experiments
 
 PAPERS: dict[str, tuple[Experiment, ...]] = {
     "early-alignment": early_alignment.EXPERIMENTS,

@@ -6,13 +6,13 @@ Source:
     draws are of our own, and what can be compared is how angles go with the scale.
 """
 
+from ..experiment import Experiment
 from . import (
     single_neuron_angles,
     single_neuron_checks,
     single_neuron_course,
     single_neuron_phases,
 )
-from .experiment import Experiment
 
 # Those that take minutes come first, the long tables of angles last.
 EXPERIMENTS: tuple[Experiment, ...] = (

@@ -9,9 +9,9 @@ import jax.random as jr
 import numpy as np
 import xarray as xr
 
+from ..experiment import Bench, Experiment, Findings, Row
 from ..report import single_neuron as figures
 from . import single_neuron_runs as runs
-from .experiment import Bench, Experiment, Findings, Row
 from .single_neuron_published import TABLES, published
 
 _VARIANTS = ("centred", "uncentred")

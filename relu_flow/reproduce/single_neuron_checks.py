@@ -10,6 +10,7 @@ import xarray as xr
 from ..data.norm_rank import norm_agrees_with_rank, norm_disagrees_with_rank
 from ..data.orthogonal import orthogonal
 from ..data.teacher import single_neuron
+from ..experiment import Bench, Experiment, Findings, Row
 from ..model.loss import SquareLoss
 from ..model.problem import Problem
 from ..observe.bundle import bundle
@@ -17,7 +18,6 @@ from ..report import single_neuron as figures
 from ..theory.norm_rank import better_interpolator
 from ..theory.single_neuron import constants
 from . import single_neuron_runs as runs
-from .experiment import Bench, Experiment, Findings, Row
 
 _FEATURES = 4
 _BROKEN = 0.01  # the rank counts as more than one if the nuclear norm is so much too large

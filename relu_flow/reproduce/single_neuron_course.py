@@ -9,6 +9,7 @@ import xarray as xr
 
 from ..data.teacher import single_neuron
 from ..data.teachers import several_neurons
+from ..experiment import Bench, Experiment, Findings, Row
 from ..flow.descent import descent
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
@@ -17,7 +18,6 @@ from ..observe.bundle import bundle, data_eigenbasis, teacher_gap
 from ..report import single_neuron as figures
 from ..report.watcher import Watcher
 from . import single_neuron_runs as runs
-from .experiment import Bench, Experiment, Findings, Row
 
 _RATES = (0.02, 0.01, 0.005, 0.0025)
 _PAPER_RATE = 0.01

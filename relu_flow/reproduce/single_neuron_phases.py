@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from ..experiment import Bench, Experiment, Findings, Row
 from ..flow.solve import solve
 from ..flow.trajectory import Trajectory
 from ..model.network import TwoLayerReLU
@@ -17,7 +18,6 @@ from ..theory.single_neuron import claims, constants
 from ..theory.single_neuron_record import Record
 from ..theory.verdict import Evidence
 from . import single_neuron_runs as runs
-from .experiment import Bench, Experiment, Findings, Row
 
 _WIDTH, _FEATURES = 25, 4
 _SCALES = (0, -1, -2, -3, -4, -5, -7, -10, -13)

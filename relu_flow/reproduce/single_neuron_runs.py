@@ -12,13 +12,13 @@ import xarray as xr
 from jaxtyping import Array, Float, Key
 
 from ..data.teacher import Variant, single_neuron
+from ..experiment import Bench, Row
 from ..flow.solve import solve
 from ..flow.trajectory import RESULTS, Trajectory
 from ..model.initialisers import single_neuron_init
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..observe import angle, observables, rank
-from .experiment import Bench, Row
 
 LEVEL = 1e-9  # the paper stops at this loss
 # The paper gives up after 2e7 iterations at a learning rate of .01, at t = 2e5. Steps are as

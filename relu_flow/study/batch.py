@@ -79,6 +79,7 @@ def run_lane(study: Study, problem: Problem, network: TwoLayerReLU, numbers) -> 
         ts=jnp.append(numbers["times"], t1) if record.times else None,
         rtol=numbers["rtol"],
         milestones=milestones,
+        until=study.until,
         dense=bool(record.at_milestones),
         max_steps=study.max_steps,
         max_switches=study.max_switches,
@@ -94,6 +95,9 @@ def _kept(study: Study, problem: Problem, trajectory: Trajectory, t1) -> dict[st
     crossed = jnp.zeros(0, t1.dtype)
     if study.milestones:
         crossed = jnp.stack([trajectory.milestones[m.name].time for m in study.milestones])
+    end = t1
+    if study.until is not None:
+        end = jnp.minimum(t1, trajectory.milestones[study.until].time)
     known = jnp.concatenate([trajectory.ts, log.time, crossed])
     last = jnp.max(jnp.where(jnp.isfinite(known), known, -jnp.inf), initial=0.0)
     look = lambda names, network: jnp.stack(
@@ -101,7 +105,7 @@ def _kept(study: Study, problem: Problem, trajectory: Trajectory, t1) -> dict[st
     )
     kept: dict[str, Any] = {
         "result": _code(trajectory.result),
-        "end_time": jnp.where(success, t1, last),
+        "end_time": jnp.where(success, end, last),
         "settled": stats["settled"],
         "counts": jnp.stack([stats[name].astype(jnp.int32) for name in COUNTS]),
         "kinds": jnp.stack([jnp.sum(log.kind == kind, dtype=jnp.int32) for kind in SwitchKind]),
@@ -169,7 +173,7 @@ def _compiled_in(study: Study) -> str:
     record = study.record.model_dump(mode="json")
     record["times"] = len(study.record.times)
     milestones = [(m.observable, m.direction, m.name) for m in study.milestones]
-    names = ("root", "vary", "loss", "reduction", "train", "max_steps", "max_switches",
+    names = ("root", "vary", "until", "loss", "reduction", "train", "max_steps", "max_switches",
              "max_slides", "batch")  # fmt: skip
     rest = study.model_dump(mode="json", include=set(names))
     initialiser = study.initialiser["name"]

@@ -236,7 +236,7 @@ def _provenance(plan: Plan, receipts: list[dict[str, Any]]) -> dict[str, Any]:
         "conventions": (
             "Times are in units of gradient-flow time of the reduced loss. Logarithms are natural. "
             "True weights are exp(log_scale) times the drawn ones. inf: not reached before the end "
-            "of a run that got to t1. NaN: not known, as the run ended early; never averaged in."
+            "of a run that got to its end. NaN: not known, as the run failed; never averaged in."
         ),
     }
 
@@ -260,9 +260,9 @@ def _result_attributes() -> dict[str, Any]:
 def _said(name: str) -> dict[str, str]:
     return {
         "long_name": {
-            "end_time": "until when the run is known: t1 unless it ended early",
+            "end_time": "until when the run is known; t1 or the time of `until` unless it failed",
             "settled": "since when nothing moved any more; inf if never",
-            "milestone_time": "first crossing of the level; inf if not reached by t1",
+            "milestone_time": "first crossing of the level; inf if not reached by the run's end",
         }[name]
     }
 

@@ -48,8 +48,8 @@ def lane_schema(
 ) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Return shape and type of each array that is kept of a run.
 
-    `result`: an index into `RESULT_NAMES`. `end_time`: until when the run is known, `t1`
-    unless it ended early. `settled`: since when nothing moved, `inf` if never. `counts`: those of
+    `result`: an index into `RESULT_NAMES`. `end_time`: until when the run is known, its end
+    unless it failed. `settled`: since when nothing moved, `inf` if never. `counts`: those of
     `COUNTS`. `kinds`: how many switches of each kind. `milestone_time`: `inf` if not reached,
     NaN if the run ended early before. `end`, `at_times`, `at_milestones`: observables, NaN
     where the run did not get to. Every switch, if asked for, in `switch_...`.

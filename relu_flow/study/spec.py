@@ -111,6 +111,8 @@ class Study(BaseModel):
         train: Which layers are trained; the family's own unless given.
         rtol: Relative tolerance.
         milestones: What is timed.
+        until: Name of the milestone at which a run ends, if it comes before `t1`; its end is
+            then the milestone's.
         record: What is kept besides.
         max_steps: Most steps of a run.
         max_switches: Slots for switches, see `relu_flow.solve`.
@@ -139,6 +141,7 @@ class Study(BaseModel):
     train: Literal["both", "inner"] | None = None
     rtol: float = Field(default=1e-12, ge=1e-15, le=0.1)
     milestones: tuple[Crossing, ...] = ()
+    until: str | None = None
     record: Record = Record()
     max_steps: int = Field(default=16384, ge=1)
     max_switches: int | None = Field(default=None, ge=1)
@@ -157,13 +160,17 @@ class Study(BaseModel):
         """Read a study from a TOML file.
 
         Raises:
-            ValueError: If it is no TOML, or no study.
-            OSError: If it cannot be read.
+            ValueError: If it cannot be read, is no TOML, or no study.
         """
         try:
             given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"Argument `spec` must be a TOML file, but {path}: {error}.") from None
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise ValueError(
+                f"Argument `spec` must be a file that can be read, but {path}: {why}."
+            ) from None
         return cls(**given)
 
     @classmethod
@@ -267,6 +274,11 @@ class Study(BaseModel):
         names = [milestone.name for milestone in self.milestones]
         if len(set(names)) < len(names):
             raise ValueError(f"Argument `milestones` must have distinct names, but has {names}.")
+        if self.until is not None and self.until not in names:
+            raise ValueError(
+                f"Argument `until` must be the name of a milestone, {names}, but it is "
+                f"{self.until!r}."
+            )
         self._check_record()
         self._check_lists()
         return self

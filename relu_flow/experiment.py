@@ -1,8 +1,8 @@
-"""An experiment of a paper: what it measures, what was published, and how it is kept.
+"""An experiment: what it measures, what was published or is promised, and how it is kept.
 
 An experiment is a function of a `Bench`. Through it, long runs show progress and leave a
-checkpoint, finished pieces are kept on disk, and so an experiment that was stopped goes on
-where it was when it is run again.
+checkpoint, finished pieces and studies are kept on disk, and so an experiment that was stopped
+goes on where it was when it is run again.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,20 @@ import pandas as pd
 import xarray as xr
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from ..flow.solve import solve
-from ..flow.trajectory import Trajectory
-from ..model.network import TwoLayerReLU
-from ..model.problem import Problem
-from ..report.watcher import Watcher
+from .flow.solve import solve
+from .flow.trajectory import Trajectory
+from .model.network import TwoLayerReLU
+from .model.problem import Problem
+from .report.watcher import Meter, Watcher
+from .study.collect import collect, open_study
+from .study.outcomes import Interval
+from .study.runner import run_study
+from .study.spec import Study
 
 _COLUMNS = ("quantity", "measured", "published", "bound", "note")
+_OVER_SEEDS = ("low", "high", "runs", "left_out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +47,10 @@ class Row:
         published: The paper's value or range, as text or number; `None` if there is none.
         bound: What theory allows; `None` if it says nothing.
         note: Where the published value or the bound is from, and what differs.
+        low: Lower end of a confidence interval over seeds; `None` if it is of one run.
+        high: Upper end of the interval.
+        runs: How many runs it is of.
+        left_out: How many further runs failed, and are not in it.
     """
 
     quantity: str
@@ -47,6 +58,22 @@ class Row:
     published: float | str | None = None
     bound: float | str | None = None
     note: str = ""
+    low: float | None = None
+    high: float | None = None
+    runs: int | None = None
+    left_out: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        quantity: str,
+        interval: Interval,
+        bound: float | str | None = None,
+        note: str = "",
+    ) -> "Row":
+        """Return the line of a statistic over seeds."""
+        ends, tally = (interval.low, interval.high), interval.tally
+        return cls(quantity, interval.estimate, None, bound, note, *ends, tally.used, tally.failed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +83,17 @@ class Findings:
     Attributes:
         rows: The table.
         data: What the figure is drawn from, labelled.
+        paragraph: What was found, in words and with numbers of this very run; may be empty.
     """
 
     rows: tuple[Row, ...]
     data: xr.Dataset
+    paragraph: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One experiment of a paper.
+    """One experiment of a paper, or one question.
 
     Attributes:
         name: Short, such as `figure-7`; the name of its folder.
@@ -91,6 +120,7 @@ class Bench:
         seed: Seed of everything random.
         quiet: Show no progress.
         stamp: Says which experiment, version and options pieces on disk belong to.
+        workers: Threads of studies; a core each if it is `None`.
     """
 
     folder: Path
@@ -98,6 +128,7 @@ class Bench:
     seed: int
     quiet: bool
     stamp: str
+    workers: int | None = None
 
     def solve(
         self, name: str, problem: Problem, network: TwoLayerReLU, t1: float, **options: Any
@@ -133,6 +164,33 @@ class Bench:
         os.replace(aside, path)
         return made
 
+    def study(self, name: str, study: Study) -> xr.DataTree:
+        """Run what is missing of a study, collect it, and return its data.
+
+        The study is a folder like any other, for `relu_flow.open_study` and `relu-flow report`.
+
+        Args:
+            name: Name of the study, unique in the experiment.
+            study: The study.
+
+        Raises:
+            RuntimeError: If a chunk raised. Runs that end early do not: they have a code.
+        """
+        folder = self.folder / "studies" / f"{_file_name(name)}-{study.hash[:8]}"
+        meter = None if self.quiet else Meter(sys.stderr, name=name)
+        state = run_study(study, folder, workers=self.workers, progress=meter)
+        if meter is not None:
+            meter.end()
+        if state.broken:
+            chunk, error = min(state.broken.items())
+            raise RuntimeError(
+                f"{len(state.broken)} chunks of {name} raised, the first, {chunk}: {error}. The "
+                f"reasons are in {folder / 'failed'}; the same command tries them again."
+            )
+        if state.fresh or not (folder / "study.zarr").exists():
+            collect(folder)
+        return open_study(folder).load()
+
     def say(self, text: str) -> None:
         """Tell what is going on."""
         if not self.quiet:
@@ -148,6 +206,7 @@ def run_experiments(
     quick: bool = False,
     seed: int = 0,
     quiet: bool = False,
+    workers: int | None = None,
 ) -> dict[str, Findings]:
     """Run a paper's experiments, print their tables, and write tables, data and figures.
 
@@ -159,6 +218,7 @@ def run_experiments(
         quick: Run the small forms.
         seed: Seed of everything random.
         quiet: Show no progress.
+        workers: Threads of studies; a core each unless given.
 
     Raises:
         ValueError: If a name in `only` is not one of the experiments.
@@ -170,26 +230,28 @@ def run_experiments(
                 f"Argument `only` must name experiments of {paper} ({', '.join(known)}), "
                 f"but it has {name!r}."
             )
-    found = {}
-    for name in only or known:
-        found[name] = _run(known[name], out / name, quick, seed, quiet)
-    return found
+    options = {"quick": quick, "seed": seed}
+    return {name: _run(known[name], out / name, options, quiet, workers) for name in only or known}
 
 
-def _run(experiment: Experiment, folder: Path, quick: bool, seed: int, quiet: bool) -> Findings:
+def _run(
+    experiment: Experiment,
+    folder: Path,
+    options: dict[str, Any],
+    quiet: bool,
+    workers: int | None,
+) -> Findings:
     """Run one experiment unless its results are there already; print and draw it."""
     folder.mkdir(parents=True, exist_ok=True)
-    spec = {"name": experiment.name, "version": experiment.version, "quick": quick, "seed": seed}
+    spec = {"name": experiment.name, "version": experiment.version, **options}
     stamp = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
-    bench = Bench(folder, quick, seed, quiet, stamp)
     done = folder / "done.json"
     kept = done.exists() and json.loads(done.read_text()) == spec
     if kept:
-        rows = [Row(*row) for row in json.loads((folder / "table.json").read_text())]
-        with xr.open_dataset(folder / "data.nc", engine="h5netcdf") as stored:
-            findings = Findings(tuple(rows), stored.load())
+        findings = _read(folder)
     else:
         done.unlink(missing_ok=True)
+        bench = Bench(folder, **options, quiet=quiet, stamp=stamp, workers=workers)
         findings = experiment.run(bench)
         _write(folder, findings)
     experiment.draw(findings.data, folder / "figure.png")
@@ -198,25 +260,59 @@ def _run(experiment: Experiment, folder: Path, quick: bool, seed: int, quiet: bo
     return findings
 
 
+def _columns(rows: Iterable[Row]) -> list[str]:
+    """Return the columns of a table: those of intervals only if there is one."""
+    over_seeds = any(row.runs is not None for row in rows)
+    return [*_COLUMNS, *_OVER_SEEDS] if over_seeds else list(_COLUMNS)
+
+
 def _write(folder: Path, findings: Findings) -> None:
-    """Write the table (for people and for this program) and the data."""
+    """Write the table (for people and for this program), the data and the paragraph."""
     rows = [dataclasses.astuple(row) for row in findings.rows]
     (folder / "table.json").write_text(json.dumps(rows, indent=1))
-    pd.DataFrame(rows, columns=list(_COLUMNS)).to_csv(folder / "table.csv", index=False)
+    table = pd.DataFrame([dataclasses.asdict(row) for row in findings.rows])
+    table.to_csv(folder / "table.csv", index=False, columns=_columns(findings.rows))
     findings.data.to_netcdf(folder / "data.nc", engine="h5netcdf")
+    if findings.paragraph:
+        (folder / "found.txt").write_text(findings.paragraph + "\n", encoding="utf-8")
+
+
+def _read(folder: Path) -> Findings:
+    """Return findings that were written before."""
+    rows = [Row(*row) for row in json.loads((folder / "table.json").read_text())]
+    found = folder / "found.txt"
+    paragraph = found.read_text(encoding="utf-8").strip() if found.exists() else ""
+    with xr.open_dataset(folder / "data.nc", engine="h5netcdf") as stored:
+        return Findings(tuple(rows), stored.load(), paragraph)
 
 
 def _print(experiment: Experiment, findings: Findings, folder: Path, kept: bool) -> None:
-    """Print the table of an experiment."""
+    """Print the table of an experiment, and what was found."""
+    columns = _columns(findings.rows)
+    shown = [name for name in columns if name not in ("low", "high")]
+    if len(columns) > len(_COLUMNS):
+        shown.remove("published")
     table = Table(title=f"{experiment.name}: {experiment.title}", title_justify="left")
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column in ("quantity", "note") else "right")
+    for column in shown:
+        justify = "left" if column in ("quantity", "note") else "right"
+        table.add_column(column.replace("_", " "), justify=justify)
     for row in findings.rows:
-        table.add_row(row.quantity, *map(_text, (row.measured, row.published, row.bound)), row.note)
+        table.add_row(*(Text(_cell(row, column)) for column in shown))
     console = Console(width=120)
     console.print(table)
+    if findings.paragraph:
+        console.print(findings.paragraph, highlight=False, markup=False)
     how = "kept from before" if kept else "written"
-    console.print(f"{folder}: table.csv, data.nc and figure.png ({how})\n", highlight=False)
+    text = ", found.txt" if findings.paragraph else ""
+    console.print(f"{folder}: table.csv, data.nc{text} and figure.png ({how})\n", highlight=False)
+
+
+def _cell(row: Row, column: str) -> str:
+    """Return a cell's text; the measured value with its interval if it has one."""
+    value = getattr(row, column)
+    if column == "measured" and row.low is not None:
+        return f"{_text(value)} [{row.low:.3g}, {row.high:.3g}]"
+    return str(value) if isinstance(value, int) else _text(value)
 
 
 def _text(value: float | str | None) -> str:
