@@ -113,6 +113,45 @@ def reproduce(
         reproduce_paper(paper, out, only=only, quick=quick, seed=seed, cache=cache, quiet=quiet)
 
 
+@app.command
+def question(
+    name: Literal["rank-angle"],
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    out: Path = Path("questions"),
+    workers: int | None = None,
+    cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
+    quiet: bool = False,
+) -> None:
+    """Answer an open question of the papers by a study: figure, table and one paragraph.
+
+    What is finished is kept: the same command again does only what is missing. The studies
+    behind it are in its folder, for `relu-flow report` and for Python.
+
+    Parameters
+    ----------
+    name
+        Which: rank-angle, rank bias against the teacher's angle.
+    quick
+        A small form, within a minute or two on two cores.
+    seed
+        Root of all random keys.
+    out
+        Folder to write to; a folder for the question in it.
+    workers
+        Threads; one a core unless given.
+    cache
+        Keep compiled programs in the user's cache folder.
+    quiet
+        Show no progress.
+    """
+    with _messages(f"the same command goes on from {out}."):
+        from .questions.catalogue import answer
+
+        answer(name, out, quick=quick, seed=seed, workers=workers, cache=cache, quiet=quiet)
+
+
 study = App(name="study", help="Many runs, declared in a TOML file; safe to kill and give again.")
 app.command(study)
 

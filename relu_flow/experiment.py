@@ -29,7 +29,6 @@ from .model.network import TwoLayerReLU
 from .model.problem import Problem
 from .report.watcher import Meter, Watcher
 from .study.collect import collect, open_study
-from .study.outcomes import Interval
 from .study.runner import run_study
 from .study.spec import Study
 
@@ -62,18 +61,6 @@ class Row:
     high: float | None = None
     runs: int | None = None
     left_out: int | None = None
-
-    @classmethod
-    def of(
-        cls,
-        quantity: str,
-        interval: Interval,
-        bound: float | str | None = None,
-        note: str = "",
-    ) -> "Row":
-        """Return the line of a statistic over seeds."""
-        ends, tally = (interval.low, interval.high), interval.tally
-        return cls(quantity, interval.estimate, None, bound, note, *ends, tally.used, tally.failed)
 
 
 @dataclasses.dataclass(frozen=True)

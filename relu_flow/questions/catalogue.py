@@ -1,0 +1,41 @@
+"""The questions that are answered here."""
+
+from pathlib import Path
+
+import jax
+
+from .._cache import use_cache
+from ..experiment import Experiment, Findings, run_experiments
+from . import rank_angle
+
+QUESTIONS: tuple[Experiment, ...] = (rank_angle.QUESTION,)
+
+
+def answer(
+    name: str,
+    out: Path,
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    workers: int | None = None,
+    cache: bool = True,
+    quiet: bool = False,
+) -> Findings:
+    """Answer a question in float64; see `run_experiments`.
+
+    Raises:
+        ValueError: If there is no such question, or `seed` is out of range.
+    """
+    known = [question.name for question in QUESTIONS]
+    if name not in known:
+        raise ValueError(f"Argument `name` must be one of {known}, but it is {name!r}.")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"Argument `seed` must be from 0 to 2**32 - 1, but it is {seed}.")
+    jax.config.update("jax_enable_x64", True)
+    if cache:
+        use_cache()
+    found = run_experiments(
+        "the questions", QUESTIONS, out, only=(name,), quick=quick, seed=seed, quiet=quiet,
+        workers=workers,
+    )  # fmt: skip
+    return found[name]
