@@ -45,7 +45,7 @@ def study(quick: bool, root: int) -> Study:
 def findings(tree: xr.DataTree) -> Findings:
     """Return what the collected study says about the rank."""
     times = tree["milestones"].to_dataset()["milestone_time"]
-    converged = np.isfinite(times.sel(milestone="converged", drop=True))
+    converged = times.sel(milestone="converged", drop=True) < np.inf
     rank = tree["end"].to_dataset()["effective_rank"].where(converged)
     share = summary.shares(tree, (rank < RANK_ONE).where(converged))
     done = summary.shares(tree, converged)

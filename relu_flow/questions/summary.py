@@ -74,7 +74,7 @@ def rows(
         yield Row(
             f"{quantity}: {named}" if named else quantity,
             float(one["estimate"]),
-            bound=None if bound is None else float(bound.sel({n: at[n] for n in bound.dims})),
+            bound=None if bound is None else float(bound.sel({n: at[str(n)] for n in bound.dims})),
             note=note(at) if callable(note) else note,
             low=float(one["low"]),
             high=float(one["high"]),
