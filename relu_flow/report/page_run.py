@@ -13,10 +13,9 @@ from ..flow.trajectory import RESULTS, Trajectory
 from ..model.problem import Problem
 from ..observe.milestones import Milestone
 from ..observe.observables import loss
-from ..study.batch import draw
+from ..study.batch import initial_states
 from ..study.families import OBSERVABLES
 from ..study.outcomes import SUCCESS
-from ..study.plan import Case, Group
 from .page_data import Collected
 
 TIMES = 60
@@ -76,9 +75,12 @@ def choose_run(data: Collected, run: int | None) -> int | None:
 def run_again(data: Collected, number: int) -> Rerun:
     """Do a run again, from the same data and initial weights and to the same tolerance."""
     study, plan = data.plan.study, data.plan
-    case, seed = plan.cases[number // data.seeds], study.seeds[number % data.seeds]
-    group = next(g for g in plan.groups if number // data.seeds in g.cases)
-    problem, network = _drawn(data, group, case, seed)
+    chunk = next(chunk for chunk in plan.chunks if number in plan.runs(chunk))
+    problem, network = next(
+        (problem, network)
+        for run, problem, network in initial_states(plan, [chunk])
+        if run == number
+    )
     milestones = [
         Milestone(OBSERVABLES[m.observable], m.level, m.direction, m.name) for m in study.milestones
     ]
@@ -100,15 +102,6 @@ def run_again(data: Collected, number: int) -> Rerun:
     if abs(np.log(start / (end * 1e-3))) > 1:
         trajectory = go(start)
     return _seen(number, problem, trajectory)
-
-
-def _drawn(data: Collected, group: Group, case: Case, seed: int):
-    real = {name: jnp.asarray(case.data[name], float) for name in group.real}
-    initial = {name: jnp.asarray(value, float) for name, value in case.initial.items()}
-    scale = jnp.asarray(case.log_scale, float)
-    return jax.jit(lambda *given: draw(data.plan.study, group, *given))(
-        jnp.asarray(seed, jnp.uint32), scale, real, initial
-    )
 
 
 def _spaced(start: float, end: float) -> Float[np.ndarray, " times"]:

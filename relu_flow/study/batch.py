@@ -9,7 +9,7 @@ chunk of a group, cost nothing on a CPU.
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -30,6 +30,7 @@ from .record import COUNTS, RESULT_NAMES, SWITCH_COLUMNS, lane_schema
 from .spec import Study
 
 Lanes = dict[str, np.ndarray]
+InitialState = tuple[int, Problem, TwoLayerReLU]
 Device = Any  # jax.Device, which is no type to type checkers
 
 
@@ -206,6 +207,11 @@ class Programs:
         count = chunk.stop - chunk.start
         return _joined({name: np.asarray(array)[:count] for name, array in kept.items()})
 
+    def draw(self, chunk: Chunk, device: Device) -> tuple[Problem, TwoLayerReLU]:
+        """Draw a chunk's problems and initial networks, stacked over its lanes."""
+        drawing = self._drawing(self.plan.groups[chunk.group], device)
+        return drawing(jax.device_put(self._inputs(chunk), device))
+
     def _programs(self, group: Group, device: Device) -> tuple[Callable, Callable]:
         """Return the two programs of a group; they are compiled side by side."""
         drawing = threading.Thread(target=self._drawing, args=(group, device), daemon=True)
@@ -289,6 +295,21 @@ class Programs:
             },
             "valid": valid,
         }
+
+
+def initial_states(plan: Plan, chunks: Iterable[Chunk] | None = None) -> Iterator[InitialState]:
+    """Yield number, problem and initial network of runs, as the study draws them.
+
+    Args:
+        plan: The study's plan.
+        chunks: Of which chunks; of all unless given.
+    """
+    programs, device = Programs(plan), jax.local_devices()[0]
+    for chunk in plan.chunks if chunks is None else chunks:
+        drawn = programs.draw(chunk, device)
+        for lane, run in enumerate(plan.runs(chunk).tolist()):
+            problem, network = jax.tree.map(lambda x, lane=lane: x[lane], drawn)
+            yield run, problem, network
 
 
 def _numbers(study: Study):
