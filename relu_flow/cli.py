@@ -115,7 +115,7 @@ def reproduce(
 
 @app.command
 def question(
-    name: Literal["rank-angle"],
+    name: Literal["rank-angle", "rank-scale"],
     *,
     quick: bool = False,
     seed: int = 0,
@@ -132,7 +132,8 @@ def question(
     Parameters
     ----------
     name
-        Which: rank-angle, rank bias against the teacher's angle.
+        Which: rank-angle, rank bias against the teacher's angle; rank-scale, where rank one
+        breaks as the scale grows.
     quick
         A small form, within a minute or two on two cores.
     seed

@@ -6,9 +6,9 @@ import jax
 
 from .._cache import use_cache
 from ..experiment import Experiment, Findings, run_experiments
-from . import rank_angle
+from . import rank_angle, rank_scale
 
-QUESTIONS: tuple[Experiment, ...] = (rank_angle.QUESTION,)
+QUESTIONS: tuple[Experiment, ...] = (rank_angle.QUESTION, rank_scale.QUESTION)
 
 
 def answer(

@@ -40,3 +40,43 @@ def angle_figure(data: xr.Dataset, path: Path) -> None:
     left.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.1))
     figure.suptitle("One teacher neuron: does the network end with rank one?", fontsize=12)
     figure.savefig(path, dpi=130)
+
+
+def scale_figure(data: xr.Dataset, path: Path) -> None:
+    """Draw where rank one breaks for each width and number of samples, and the bound.
+
+    Args:
+        data: Findings of the question.
+        path: Where to write it; the ending decides the format.
+    """
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    sizes, widths = data["samples"].to_numpy(), data["width"].to_numpy()
+    for k, (colour, samples) in enumerate(zip(shades(len(sizes)), sizes, strict=True)):
+        here = data.sel(samples=samples)
+        aside = 1.0 + 0.06 * (k - 0.5 * (len(sizes) - 1))
+        for width, row in zip(widths, here["seeds"].to_numpy(), strict=True):
+            known = row[np.isfinite(row)]
+            left.plot(
+                np.full(known.shape, width * aside), known, "_", ms=7, color=colour, alpha=0.35
+            )
+        middle = here["scale"].to_numpy()
+        ends = np.abs([middle - here["scale_low"], here["scale_high"] - middle])
+        left.errorbar(widths * aside, middle, ends, fmt="o-", ms=5, lw=1.2, capsize=3, color=colour,
+                      label=f"{samples} samples")  # fmt: skip
+        right.plot(widths, -here["bound"], "o-", color=colour, label=f"{samples} samples")
+    left.set_ylabel("log10 of the scale where effective rank exceeds 1.1")
+    left.set_title(
+        "median over seeds with its 95 % interval; a dash a seed", fontsize=9, loc="left"
+    )
+    right.set_yscale("log")
+    right.set_ylabel("minus log10 of the largest scale allowed")
+    right.set_title("the bound (Assumption 2), median over seeds", fontsize=9, loc="left")
+    for axis in (left, right):
+        axis.set_xscale("log")
+        axis.set_xticks(widths, [str(width) for width in widths])
+        axis.minorticks_off()
+        axis.set_xlabel("width")
+        axis.legend(fontsize=8)
+    figure.suptitle("One teacher neuron: where rank one breaks as the scale grows", fontsize=12)
+    figure.savefig(path, dpi=130)
