@@ -235,7 +235,7 @@ def _trend(half: dict[Shape, Interval], part: int, name: str) -> str:
     ]
     said = f"From {name} {values[0]} to {values[-1]} it moves by {min(moves):+.2f}"
     said += f" to {max(moves):+.2f} decades" if len(moves) > 1 else " decades"
-    return f"{said} ({sum(apart)} of {len(moves)} beyond both intervals)."
+    return f"{said}; the two intervals are apart in {sum(apart)} of {len(moves)} cases."
 
 
 QUESTION = Experiment(

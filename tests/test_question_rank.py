@@ -1,0 +1,179 @@
+"""The questions about rank, answered from studies made up so that the answer is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy import stats
+
+from relu_flow.questions import rank_angle, rank_scale
+from relu_flow.questions.catalogue import answer
+from relu_flow.study.plan import Plan
+
+SEEDS = 40
+DEGREES = (30.0, 60.0, 85.0)
+SCALES = (math.log(1e-8), math.log(1e-4))
+HELD = {SCALES[0]: (40, 30, 10), SCALES[1]: (40, 28, 2)}
+
+
+def made_up(held, failed=0, late=0):
+    """Return a collected study in which so many seeds end with rank one at each angle."""
+    shape = (len(SCALES), len(DEGREES), SEEDS)
+    rank, result, time = np.full(shape, 1.0), np.zeros(shape, int), np.full(shape, 9.0)
+    for k, scale in enumerate(SCALES):
+        for j in range(len(DEGREES)):
+            rank[k, j, held[scale][j] :] = 1.5
+    result[:, -1, :failed], rank[:, -1, :failed] = 1, np.nan
+    time[:, -1, failed : failed + late] = np.inf
+    coords = {"log_scale": list(SCALES), "max_angle": np.radians(DEGREES), "seed": range(SEEDS)}
+    dims = list(coords)
+    times = xr.DataArray(time[..., None], dims=[*dims, "milestone"])
+    return xr.DataTree.from_dict(
+        {
+            "/": xr.Dataset(coords=coords),
+            "/runs": xr.Dataset({"result": (dims, result)}),
+            "/milestones": xr.Dataset(
+                {"milestone_time": times}, coords={"milestone": ["converged"]}
+            ),
+            "/end": xr.Dataset({"effective_rank": (dims, rank)}),
+        }
+    )
+
+
+def test_shares_of_rank_one_are_counts_with_wilsons_intervals():
+    found = rank_angle.findings(made_up(HELD))
+    rows = {row.quantity: row for row in found.rows}
+    for scale, text in zip(SCALES, ("1e-08", "0.0001"), strict=True):
+        for angle, held in zip(DEGREES, HELD[scale], strict=True):
+            row = rows[f"fraction with rank one: scale {text}, angle {angle:g}°"]
+            exact = stats.binomtest(held, SEEDS).proportion_ci(method="wilson")
+            assert row.measured == held / SEEDS
+            np.testing.assert_allclose((row.low, row.high), exact, rtol=1e-9)
+            assert (row.runs, row.left_out) == (SEEDS, 0)
+            assert bool(row.note) == (angle < 45)
+    assert "up to 30 degrees" in found.paragraph
+    assert "At 85 degrees 25%" in found.paragraph
+    assert "by at most 20%" in found.paragraph
+    assert "depends on the scale as well" in found.paragraph
+
+
+def test_what_a_smaller_scale_does_not_bring_back_is_said():
+    held = {SCALES[0]: (40, 30, 10), SCALES[1]: (40, 30, 9)}
+    assert "does not come back" in rank_angle.findings(made_up(held)).paragraph
+    always = dict.fromkeys(SCALES, (40, 40, 40))
+    assert "No seed missed it" in rank_angle.findings(made_up(always)).paragraph
+    never = dict.fromkeys(SCALES, (39, 40, 40))
+    assert "already at 30 degrees" in rank_angle.findings(made_up(never)).paragraph
+
+
+def test_runs_that_failed_or_did_not_converge_are_no_trials():
+    found = rank_angle.findings(made_up(HELD, failed=3, late=4))
+    rows = {row.quantity: row for row in found.rows}
+    row = rows["fraction with rank one: scale 1e-08, angle 85°"]
+    assert (row.measured, row.runs, row.left_out) == (3 / 33, 33, 7)
+    row = rows["fraction that came to a loss of 1e-06: scale 1e-08, angle 85°"]
+    assert (row.measured, row.runs, row.left_out) == (33 / 37, 37, 3)
+
+
+@pytest.fixture(scope="module")
+def scales():
+    """Thresholds of seeds that break at known scales, and bounds."""
+    draw = np.random.default_rng(0)
+    widths, samples = (5, 20), (4, 8)
+    true = {(w, n): draw.normal(-4.0 - (w == 20), 0.4, 30) for w in widths for n in samples}
+    asked = []
+
+    def ranks(shape):
+        def of(seeds, log_scales):
+            asked.append(len(seeds) * len(log_scales))
+            above = np.array(log_scales)[:, None] > true[shape][seeds]
+            return np.where(above, 2.0, 1.0)
+
+        return of
+
+    found = {shape: rank_scale.thresholds(ranks(shape), list(range(30))) for shape in true}
+    allowed = {shape: {k: -100.0 * (shape[0] + k) for k in range(30)} for shape in true}
+    return true, found, allowed, asked
+
+
+def test_each_seeds_scale_is_bracketed(scales):
+    true, found, _, asked = scales
+    for shape, each in found.items():
+        assert np.all(each.low <= true[shape])
+        assert np.all(true[shape] <= each.high)
+        assert np.all(each.high - each.low <= rank_scale.TOLERANCE)
+    # Far fewer than the 47 values a seed that a grid as fine would need.
+    assert sum(asked) < 4 * 30 * 20
+
+
+def test_medians_stand_beside_bounds_of_the_same_seeds(scales):
+    true, found, allowed, _ = scales
+    answered = rank_scale.findings(found, allowed, 32)
+    medians = [row for row in answered.rows if "median" in row.quantity]
+    for (shape, values), row in zip(true.items(), medians, strict=True):
+        assert f"width {shape[0]}, {shape[1]} samples" in row.quantity
+        np.testing.assert_allclose(row.measured, np.median(values) / math.log(10), atol=0.1)
+        assert row.low < np.median(values) / math.log(10) < row.high
+        np.testing.assert_allclose(row.bound, -100 * (shape[0] + 14.5) / math.log(10))
+        assert "2 seeds have no growing neuron" in row.note
+    moved = (np.median(true[20, 8]) - np.median(true[5, 8])) / math.log(10)
+    np.testing.assert_allclose(
+        float(answered.data["scale"].sel(width=20, samples=8))
+        - float(answered.data["scale"].sel(width=5, samples=8)),
+        moved,
+        atol=0.15,
+    )
+    assert "From width 5 to 20 it moves by -0." in answered.paragraph
+    assert "apart in 2 of 2 cases" in answered.paragraph
+    assert "From number of samples 4 to 8" in answered.paragraph
+
+
+def test_seeds_that_fail_have_no_threshold():
+    def ranks(seeds, log_scales):
+        values = np.where(np.array(log_scales)[:, None] > -3.0, 2.0, 1.0) * np.ones(len(seeds))
+        return np.where(np.array(seeds) == 2, np.nan, values)
+
+    found = rank_scale.thresholds(ranks, [0, 2, 7])
+    assert np.isnan(found.low[1])
+    assert found.quantile().tally.failed == 1
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_studies_can_be_planned(quick):
+    assert Plan.of(rank_angle.study(quick, 3)).size >= 200
+    widths, samples = rank_scale.shapes(quick)
+    plan = Plan.of(rank_scale.study(widths[-1], samples[-1], [1, 5], [-2.0, -1.0], 3))
+    assert plan.groups[0].shape == (samples[-1], 4, widths[-1])
+
+
+def test_bounds_are_of_the_seeds_own_data():
+    bounds = rank_scale.bounds(5, 4, 6, 0)
+    assert set(bounds) <= set(range(6))
+    assert len(set(bounds.values())) == len(bounds) >= 4
+    assert max(bounds.values()) < -1e3
+    assert rank_scale.bounds(5, 4, 6, 1) != bounds
+
+
+def test_bad_input_is_named(tmp_path):
+    with pytest.raises(ValueError, match="Argument `name` must be one of"):
+        answer("rank", tmp_path)
+    with pytest.raises(ValueError, match="Argument `seed` must be from 0"):
+        answer("rank-angle", tmp_path, seed=-1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rank-angle", "rank-scale"])
+def test_quick_form(name, tmp_path, capsys):
+    found = answer(name, tmp_path, quick=True, quiet=True, cache=False)
+    said = capsys.readouterr().out
+    folder = tmp_path / name
+    assert found.paragraph.split(".")[0] in said.replace("\n", " ")
+    assert (folder / "found.txt").read_text().strip() == found.paragraph
+    table = pd.read_csv(folder / "table.csv")
+    assert {"low", "high", "runs", "left_out"} <= set(table.columns)
+    assert (folder / "figure.png").stat().st_size > 20_000
+    again = answer(name, tmp_path, quick=True, quiet=True, cache=False)
+    assert again.rows == found.rows
