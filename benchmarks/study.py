@@ -295,7 +295,7 @@ def main() -> None:
                 print(f"  at {middle} seeds {seconds[middle] / straight - 1:+.0%} off a line")
         if "kills" in parts:
             kills(2 if chosen.quick else 20, folder)
-            worker_kills(1 if chosen.quick else 6, folder)
+            worker_kills(1 if chosen.quick else 20, folder)
         if "memory" in parts:
             memory(100_000, folder, real=not chosen.quick)
     finally:

@@ -193,6 +193,18 @@ def test_runs_that_failed_are_counted_and_left_out(maimed, tmp_path):
     np.testing.assert_allclose(found, [kept.median(), -np.inf, np.inf], rtol=5e-4)
 
 
+def test_a_page_without_a_run_that_succeeded_draws_nothing(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "study")
+    runs = pd.read_parquet(tmp_path / "study" / "runs.parquet")
+    runs["result"] = pd.Categorical(["max_steps_reached"] * len(runs))
+    runs.to_parquet(tmp_path / "study" / "runs.parquet")
+    text = write_page(tmp_path / "study").read_text()
+    assert "<b>0</b> successful" in text
+    assert "No run succeeded: there is nothing to draw." in text
+    assert 'id="map-section"' not in text
+    assert cells_of(Page(text), "runs-table")[0]["left out"] == "6 max_steps_reached"
+
+
 def test_maps_hold_the_medians_of_every_point(folder, parsed):
     runs = pd.read_parquet(folder / "runs.parquet")
     content = parsed.data["map-data"]

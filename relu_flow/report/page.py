@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -23,6 +24,9 @@ _PLURALS = {"seed": "seeds", "log_scale": "scales", "width": "widths", "case": "
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
+
+
+_NOTHING = Section("nothing", "Figures", "<p>No run succeeded: there is nothing to draw.</p>")
 
 
 def write_page(
@@ -51,16 +55,21 @@ def write_page(
             f"Argument `out` must be a file in a folder that is there, but it is {target}."
         )
     chosen = choose_run(data, run)
-    sections = [*time_sections(data), map_section(data)]
-    courses = course_section(data)
-    sections += [] if courses is None else [courses]
-    if fan and chosen is None:
-        sections.append(Section("fan", "One run: its neurons", "<p>No run succeeded.</p>"))
-    elif fan and chosen is not None:
-        sections.append(fan_section(data, run_again(data, chosen)))
-    sections += [runs_section(data), exponents_section(data), _provenance(data)]
+    figures = list(_figures(data)) if data.counts()[SUCCESS] else [_NOTHING]
+    if fan and chosen is not None:
+        figures.append(fan_section(data, run_again(data, chosen)))
+    sections = [*figures, runs_section(data), exponents_section(data), _provenance(data)]
     _write(target, _assembled(data, sections))
     return target
+
+
+def _figures(data: Collected) -> Iterator[Section]:
+    """Yield what is drawn of all runs."""
+    yield from time_sections(data)
+    yield map_section(data)
+    courses = course_section(data)
+    if courses is not None:
+        yield courses
 
 
 def _assembled(data: Collected, sections: list[Section]) -> str:
@@ -107,10 +116,15 @@ def _summary(data: Collected) -> str:
     )
     return (
         f'<p class="note">{plan.size} runs: {escaped(dims)}; '
-        f"data “{escaped(study.data['family'])}”, to time {study.t1:g}; "
+        f"data “{escaped(study.data['family'])}”, to time {study.t1:g}{_until(data)}; "
         f"spec <code>{study.hash[:12]}</code></p>"
         f'<ul class="counts" id="counts">{items}</ul><p class="note">{escaped(note)}</p>'
     )
+
+
+def _until(data: Collected) -> str:
+    until = data.plan.study.until
+    return "" if until is None else f" or to “{escaped(until)}” if that comes first"
 
 
 def _provenance(data: Collected) -> Section:
