@@ -9,7 +9,7 @@ import xarray as xr
 from ..experiment import Row
 from ..report.page_data import label_of, text_of
 from ..study.fractions import fraction_interval
-from ..study.intervals import quantile_interval
+from ..study.intervals import mean_interval, quantile_interval
 from ..study.outcomes import Interval
 from ..study.statistics import over_seeds
 
@@ -37,6 +37,16 @@ def medians(tree: xr.DataTree, values: xr.DataArray, fraction: float = 0.5) -> x
         return quantile_interval(values, fraction, codes=codes)
 
     return over_seeds(quantile, values, codes=_codes(tree))
+
+
+def means(tree: xr.DataTree, values: xr.DataArray) -> xr.Dataset:
+    """Return the mean over seeds, with bootstrap intervals.
+
+    Args:
+        tree: The study, for its result codes.
+        values: Finite numbers (or NaN) over the grid and `seed`.
+    """
+    return over_seeds(mean_interval, values, codes=_codes(tree))
 
 
 def _codes(tree: xr.DataTree) -> xr.DataArray:
