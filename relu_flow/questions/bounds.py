@@ -1,0 +1,300 @@
+r"""How loose are the bounds on the time and the scale of early alignment?
+
+Min, Mallada, Vidal (2024) prove (Theorem 1(1)) that on orthogonally separable data all neurons
+are in their cones or dead by $t_1 = 16\ln n/(\min\{\zeta, \xi\}\sqrt\mu X_{\min})$, from a scale
+of at most their eq. (28), whose logarithm falls like $-n\ln n$ times $t_1/\ln n$. What the rates
+really are is left open. Here both are measured, and compared as laws in $n$ and $\mu$ with $t_1$,
+with the path of patterns in its proof, and with a sharper path (after the same, re-derived in
+`worst_path`). The scale is compared through the event that the theorem is about: all neurons are
+in place before an output exceeds a quarter.
+"""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from ..experiment import Bench, Experiment, Findings, Row
+from ..report.question_bounds import bounds_figure
+from ..study.batch import draw
+from ..study.exponents import fit_exponent
+from ..study.outcomes import Interval
+from ..study.plan import Plan
+from ..study.spec import Study
+from ..study.statistics import over_seeds
+from ..study.survival import survival
+from ..study.threshold import Finding
+from ..study.threshold_seeds import SeedThresholds, find_seed_thresholds
+from ..theory.early_alignment_constants import constants
+from . import summary
+from .bounds_words import paragraph
+from .worst_path import worst_path
+
+VANISHING = -1e8  # log scale: below eq. (28)'s for all data here
+SCALES = (-12.0, 0.0)  # where the largest log scale is looked for
+TOLERANCE = 0.35  # of it
+OUTPUT = 0.25
+OUTPUTS = ["largest_positive_output", "largest_negative_output"]
+BOUNDS = {"t_1": "t_1", "path": "path of the proof", "worst": "sharper path"}
+
+Scales = dict[str, xr.DataArray]
+
+
+def study(quick: bool, root: int) -> Study:
+    """Return the study of the time: samples and mu, at a scale that vanishes."""
+    return _study(
+        samples=[4, 16] if quick else [4, 8, 16, 32],
+        mu=[0.05, 0.2, 0.8] if quick else [0.05, 0.1, 0.2, 0.4, 0.8],
+        seeds=range(16 if quick else 100),
+        log_scales=[VANISHING],
+        root=root,
+    )
+
+
+def _study(samples, mu, seeds, log_scales, root: int) -> Study:
+    output = {"level": OUTPUT, "direction": 1}
+    return Study(
+        name="time and scale of early alignment",
+        data={
+            "family": "orthogonally_separable", "samples": samples, "features": 4, "mu": mu,
+        },
+        seeds=tuple(seeds),
+        widths=10,
+        log_scales=log_scales,
+        t1=20.0,
+        rtol=1e-9,
+        root=root,
+        milestones=[
+            # A level just below one: at one itself a search would end wherever all are in place.
+            {"observable": "fraction_in_cone", "level": 1 - 1e-6, "direction": 1, "name": "place"},
+            *({"observable": name, **output} for name in OUTPUTS),
+        ],
+        until="place",
+        # Outputs that exceed the level from the start never cross it.
+        record={"times": [0.0], "at_times": OUTPUTS},
+    )  # fmt: skip
+
+
+def limits(plan: Plan) -> dict[str, np.ndarray]:
+    """Compute the bounds of every run of a study, from its own data and network.
+
+    Returns:
+        Over the axes of the grid and seeds: `t_1`, `path`, `worst`, times; `scale` and
+        `lemma_3`, logarithms of the largest scale of eq. (28) and of Lemma 3.
+    """
+    found = np.empty((plan.size, 5))
+    seeds = len(plan.study.seeds)
+    for group in plan.groups:
+        lanes = [(case, k) for case in group.cases for k in range(seeds)]
+        chosen = [plan.cases[case] for case, _ in lanes]
+        number = np.asarray([plan.study.seeds[k] for _, k in lanes], np.uint32)
+        scale = np.asarray([case.log_scale for case in chosen])
+        real = {name: np.asarray([case.data[name] for case in chosen]) for name in group.real}
+        own = jax.jit(
+            lambda lanes, group=group: jax.lax.map(
+                lambda one: draw(plan.study, group, *one, {}), lanes
+            )
+        )(jax.tree.map(jnp.asarray, (number, scale, real)))
+        own = jax.tree.map(np.asarray, own)
+        for lane, (case, k) in enumerate(lanes):
+            problem, network = jax.tree.map(lambda x, lane=lane: x[lane], own)
+            held = constants(problem, network)
+            found[case * seeds + k] = (
+                held.t_1, max(held.path(0), held.path(1)), worst_path(problem, network, held.mu),
+                held.log_scale_bound, held.log_lemma_3_scale,
+            )  # fmt: skip
+    shape = [len(values) for values in plan.dims.values()]
+    names = (*BOUNDS, "scale", "lemma_3")
+    return {name: found[:, k].reshape(shape) for k, name in enumerate(names)}
+
+
+def largest_scales(bench: Bench, quick: bool) -> Scales:
+    """Find for some n and mu each seed's largest log scale at which neurons are in place first.
+
+    Returns:
+        `low` and `high` over `samples`, `mu` and `seed`: the threshold is between them.
+    """
+    main = study(quick, bench.seed)
+    samples = [4, 16] if quick else [4, 8, 16]
+    mus = [0.05, 0.8] if quick else [0.05, 0.2, 0.8]
+    seeds = np.asarray(main.seeds[: 8 if quick else 25])
+    found = np.empty((2, len(samples), len(mus), len(seeds)))
+    for i, n in enumerate(samples):
+        for k, mu in enumerate(mus):
+            bench.say(f"largest scale for n = {n}, mu = {mu:g}")
+            at = _threshold(bench, n, mu, seeds)
+            found[:, i, k] = at.low, at.high
+    coords = {"samples": samples, "mu": mus, "seed": seeds}
+    low, high = (xr.DataArray(part, coords, list(coords)) for part in found)
+    return {"low": low, "high": high}
+
+
+def _threshold(bench: Bench, n: int, mu: float, seeds: np.ndarray) -> SeedThresholds:
+    def property(values: np.ndarray, who: np.ndarray) -> np.ndarray:
+        answers = np.full(values.size, np.nan)
+        for scales, chosen in _blocks(values, who):
+            trial = _study(n, mu, chosen, scales, bench.seed)
+            tree = bench.study(f"largest scale n {n} mu {mu:g}", trial)
+            known = in_place_first(tree)
+            if "log_scale" not in known.dims:
+                known = known.expand_dims(log_scale=list(scales))
+            for i in np.flatnonzero(np.isin(values, scales) & np.isin(who, chosen)):
+                answers[i] = known.sel(log_scale=values[i], seed=who[i])
+        return answers
+
+    return find_seed_thresholds(property, seeds, *SCALES, tolerance=TOLERANCE, batch=6)
+
+
+def _blocks(values: np.ndarray, who: np.ndarray) -> Iterator[tuple[tuple, tuple]]:
+    """Yield values and the seeds that all of them are asked of: a study each."""
+    asked: dict[tuple, list[float]] = {}
+    for value in np.unique(values):
+        asked.setdefault(tuple(np.sort(who[values == value]).tolist()), []).append(float(value))
+    for chosen, scales in asked.items():
+        yield tuple(scales), chosen
+
+
+def in_place_first(tree: xr.DataTree) -> xr.DataArray:
+    """Return whether all neurons were in place before an output exceeded 1/4; NaN: not known."""
+    runs = tree["runs"].to_dataset()
+    times = tree["milestones"].to_dataset()["milestone_time"]
+    place = times.sel(milestone="place", drop=True)
+    output = times.sel(milestone=OUTPUTS).min("milestone")
+    start = tree["times"].to_dataset().isel(time=0, drop=True)
+    large = (start[OUTPUTS[0]] >= OUTPUT) | (start[OUTPUTS[1]] >= OUTPUT)
+    known = (runs["result"] == 0) & (large | np.isfinite(place) | np.isfinite(output))
+    return ((place <= output) & ~large).astype(float).where(known)
+
+
+def findings(tree: xr.DataTree, bounds: dict[str, np.ndarray], scales: Scales) -> Findings:
+    """Return what the study, its runs' bounds and the largest scales say."""
+    runs = tree["runs"].to_dataset()
+    times = tree["milestones"].to_dataset()["milestone_time"].sel(milestone="place", drop=True)
+    # Codes of failures go with NaN: the statistics here leave them out by either.
+    times = times.where(runs["result"] == 0)
+    own = {name: times.copy(data=values) for name, values in bounds.items()}
+    time = over_seeds(_median, times, runs["end_time"], codes=runs["result"])
+    loose = {name: summary.medians(tree, own[name] / times) for name in BOUNDS}
+    held = {name: summary.shares(tree, (times <= own[name]).where(times > 0)) for name in BOUNDS}
+    small = summary.shares(tree, own["scale"] >= VANISHING)
+    laws = list(_laws(times, runs, own))
+    found = _largest(scales)
+    eq_28 = own["scale"].sel(samples=scales["low"]["samples"], mu=scales["low"]["mu"])
+    ratio = {name: one["estimate"] for name, one in loose.items()}
+    rows = (
+        *summary.rows("time until all neurons are in place", time, own["t_1"].median("seed")),
+        *(
+            row
+            for name, said in BOUNDS.items()
+            for row in summary.rows(f"{said} over that time", loose[name])
+        ),
+        *_law_rows(laws),
+        *_within(held, small),
+        *summary.rows(
+            "largest log scale that puts neurons in place first", found,
+            eq_28.median("seed"), note=_lemma_3(own["lemma_3"]),
+        ),
+        *_scale_rows(found, eq_28),
+    )  # fmt: skip
+    data = summary.for_figure(time=time).assign(
+        {name: own[name].median("seed") for name in BOUNDS}
+        | {f"{name}_over": ratio[name] for name in BOUNDS}
+    )
+    parts = {"scale": found["estimate"], "scale_low": found["low"], "scale_high": found["high"]}
+    parts["scale_bound"] = eq_28.median("seed")
+    renamed = {"samples": "scale_samples", "mu": "scale_mu"}
+    data = data.assign({name: part.rename(renamed) for name, part in parts.items()})
+    return Findings(rows, data, paragraph(time, loose, laws, found, own, held))
+
+
+def _median(times, ends, codes) -> Interval:
+    return survival(times, ends, codes=codes).quantile()
+
+
+def _laws(times: xr.DataArray, runs: xr.Dataset, own: Scales) -> Iterator[tuple]:
+    """Yield for each line of the grid its parameter, where it is, and all slopes along it."""
+    data = xr.Dataset({**own, "time": times, "end": runs["end_time"], "code": runs["result"]})
+    for along, across in (("samples", "mu"), ("mu", "samples")):
+        for value in times[across].to_numpy():
+            one = data.sel({across: value}).transpose("seed", along)
+            line = {name: array.to_numpy() for name, array in one.data_vars.items()}
+            x, codes = one[along].to_numpy(), line["code"]
+            fitted = {"time": fit_exponent(x, line["time"], ends=line["end"], codes=codes)}
+            for name in ("t_1", "worst"):
+                fitted[name] = fit_exponent(x, line[name], codes=codes)
+            yield along, across, float(value), fitted
+
+
+def _law_rows(laws: list[tuple]) -> Iterator[Row]:
+    for along, across, value, fitted in laws:
+        letter = {"samples": "n", "mu": "mu"}[along]
+        slope = fitted["time"].slope
+        yield Row(
+            f"slope of ln time in ln {letter}: {across} {value:g}", slope.estimate,
+            bound=fitted["t_1"].slope.estimate,
+            note=f"bound: slope of t_1; of the sharper path {fitted['worst'].slope.estimate:.3g}",
+            low=slope.low, high=slope.high,
+            runs=slope.tally.used, left_out=slope.tally.failed,
+        )  # fmt: skip
+
+
+def _within(held: dict[str, xr.Dataset], small: xr.Dataset) -> Iterator[Row]:
+    for name, said in BOUNDS.items():
+        one = held[name]
+        worst = one.where(one["estimate"] == one["estimate"].min(), drop=False)
+        yield Row(
+            f"least fraction of seeds in place by the bound: {said}",
+            float(one["estimate"].min()), bound=1.0, low=float(worst["low"].min()),
+            high=float(worst["high"].max()), runs=int(one["used"].sum()),
+            left_out=int(one["failed"].sum()),
+        )  # fmt: skip
+    yield Row(
+        "least fraction of seeds whose scale is at most eq. (28)'s", float(small["estimate"].min()),
+        low=float(small["low"].min()), high=float(small["high"].max()),
+        runs=int(small["used"].sum()), left_out=int(small["failed"].sum()),
+        note="the theorem applies to them",
+    )  # fmt: skip
+
+
+def _largest(scales: Scales) -> xr.Dataset:
+    """Return the median over seeds of the largest log scale, with its interval."""
+
+    def quantile(low, high, codes) -> Interval:
+        del codes
+        kinds = tuple(None if np.isnan(end) else Finding.ONE for end in low)
+        seeds = np.arange(len(low))
+        return SeedThresholds(seeds, low, high, kinds, "linear", TOLERANCE).quantile()
+
+    return over_seeds(quantile, scales["low"], scales["high"])
+
+
+def _lemma_3(bound: xr.DataArray) -> Callable[[dict], str]:
+    middle = bound.median("seed")
+    return lambda at: f"bound: eq. (28); Lemma 3 asks for {float(middle.sel(at)):.3g}"
+
+
+def _scale_rows(found: xr.Dataset, eq_28: xr.DataArray) -> Iterator[Row]:
+    """Yield by how many orders of magnitude eq. (28) is below what suffices."""
+    orders = (found["estimate"] - eq_28.median("seed")) / np.log(10)
+    flat = orders.stack(point=list(orders.dims))
+    for k in (int(flat.argmin()), int(flat.argmax())):
+        one = flat.isel(point=k)
+        at = f"samples {one['samples'].item()}, mu {one['mu'].item():g}"
+        yield Row(f"orders of magnitude between the scales: {at}", float(one))
+
+
+def _run(bench: Bench) -> Findings:
+    main = study(bench.quick, bench.seed)
+    tree = bench.study("alignment time", main)
+    bounds = bench.piece("bounds of all runs", lambda: limits(Plan.of(main)))
+    return findings(tree, bounds, largest_scales(bench, bench.quick))
+
+
+QUESTION = Experiment(
+    "bounds",
+    "how loose the bounds of early alignment are, against n and mu",
+    _run,
+    bounds_figure,
+)
