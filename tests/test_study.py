@@ -16,6 +16,8 @@ from relu_flow.observe import observables
 from relu_flow.report.page_data import Collected
 from relu_flow.study import batch, runner, store as stores
 from relu_flow.study.collect import collect
+from relu_flow.study.plan import Plan
+from relu_flow.study.record import COUNTS
 from relu_flow.study.store import Store, StoreError
 
 SEEDS, SCALES, MUS, END = (0, 1, 5), (1e-2, 1e-3), (0.5, 0.7), 8.0
@@ -344,12 +346,29 @@ def test_float32_is_refused(study, tmp_path):
         rf.run_study(study, tmp_path)
 
 
-@pytest.mark.slow
+def _turns(lanes):
+    """Return the turns of each run: one evaluation each of the series."""
+    return lanes["counts"][:, COUNTS.index("evaluations")]
+
+
+def _waiting(turns, lanes):
+    """Return the share of turns that lanes wait if each takes the next run when it is free."""
+    free = [0] * lanes
+    for number in turns:
+        free[int(np.argmin(free))] += number
+    return 1 - sum(turns) / (lanes * max(free))
+
+
 def test_lanes_side_by_side_give_the_same(folder, study, tmp_path, monkeypatch):
     """What a GPU would do: to rounding, for the programs are not the same."""
     monkeypatch.setattr(batch, "batch_form", lambda device: "vmap")
+    monkeypatch.setattr(batch, "_RUNS_A_LANE", 2)  # two lanes for five runs
     rf.run_study(study, tmp_path, workers=1)
     collect(tmp_path)
+    store = Store.open(tmp_path)
+    for chunk in Plan.of(study).chunks:
+        waited, turns = store.receipt(chunk.index)["waited"], _turns(store.get(chunk.index))
+        assert waited == pytest.approx(_waiting(turns, lanes=2), abs=1e-12)
     for node, name in (("end", "loss"), ("milestones", "milestone_time"), ("runs", "result")):
         mine, other = (rf.open_study(path)[node][name].to_numpy() for path in (tmp_path, folder))
         np.testing.assert_allclose(mine, other, rtol=1e-9)

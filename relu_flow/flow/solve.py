@@ -28,6 +28,30 @@ from .turn import proceed
 from .watch import Progress, solve_watched
 
 
+def make_options(
+    problem: Problem,
+    network: TwoLayerReLU,
+    milestones: Sequence[LevelCrossing] = (),
+    until: str | None = None,
+    solver: dfx.AbstractSolver | None = None,
+    dense: bool = False,
+    max_steps: int = 16384,
+    max_switches: int | None = None,
+    max_slides: int | None = None,
+) -> Options:
+    """Check what of a solve is static, and put it together; see `solve`."""
+    most = 2 * network.width * problem.samples + 1024
+    return Options(
+        solver=check_solver(Taylor() if solver is None else solver),
+        milestones=check_milestones(milestones),
+        until=check_until(until, milestones),
+        max_steps=positive("max_steps", max_steps),
+        max_switches=most if max_switches is None else positive("max_switches", max_switches),
+        max_slides=slots(problem, max_slides),
+        dense=dense,
+    )
+
+
 def _solve_whole(problem, network, t0, t1, ts, rtol, options: Options) -> Trajectory:
     """Solve in one go, as one compiled program."""
     equation = make_equation(problem, network, t1, ts, rtol, options)
@@ -113,19 +137,8 @@ def solve(
         RuntimeError: If `throw` and the run ended early; the message says what to try.
     """
     arguments = check_arguments(problem, network, t0, t1, ts, rtol)
-    solver = Taylor() if solver is None else solver
-    options = Options(
-        solver=check_solver(solver),
-        milestones=check_milestones(milestones),
-        until=check_until(until, milestones),
-        max_steps=positive("max_steps", max_steps),
-        max_switches=(
-            2 * network.width * problem.samples + 1024
-            if max_switches is None
-            else positive("max_switches", max_switches)
-        ),
-        max_slides=slots(problem, max_slides),
-        dense=dense,
+    options = make_options(
+        problem, network, milestones, until, solver, dense, max_steps, max_switches, max_slides
     )
     if is_traced(*jax.tree.leaves(arguments)):
         return _solve_whole(*arguments, options)

@@ -171,9 +171,11 @@ def _turned_repelling(equation: Equation, before: State, after: State) -> Int[Ar
 def proceed(equation: Equation, run: Run, more_steps: IntScalarLike) -> Run:
     """Take steps until the end, a failure, or so many steps."""
     limit = jnp.minimum(run.tally.steps + more_steps, equation.options.max_steps)
+    on = lambda run: going_on(equation, run, limit)
+    return jax.lax.while_loop(on, lambda run: turn(equation, run), run)
 
-    def running(run: Run) -> Bool[Array, ""]:
-        fine = run.result == RESULTS.successful
-        return (run.t < equation.end(run.records)) & fine & (run.tally.steps < limit)
 
-    return jax.lax.while_loop(running, lambda run: turn(equation, run), run)
+def going_on(equation: Equation, run: Run, limit: IntScalarLike) -> Bool[Array, ""]:
+    """Return whether a run is to take another turn, with at most so many steps in all."""
+    fine = run.result == RESULTS.successful
+    return (run.t < equation.end(run.records)) & fine & (run.tally.steps < limit)

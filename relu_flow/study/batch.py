@@ -2,8 +2,9 @@
 
 A lane is a run of a chunk. On a CPU lanes go one after another within a program and one program
 runs on each core: none ever waits for a slower one, and a lane's numbers depend on no other
-lane. On a GPU or TPU the lanes of a chunk go side by side. Empty lanes, which fill up the last
-chunk of a group, cost nothing on a CPU.
+lane. On a GPU or TPU a quarter of a chunk's lanes go side by side, and one that has finished takes
+the next run of the chunk: a chunk should have many more runs there (`batch`) than here. Empty
+lanes, which fill up the last chunk of a group, cost nothing.
 """
 
 import json
@@ -18,6 +19,7 @@ import jax.random as jr
 import numpy as np
 
 from .._compile import COMPILER_OPTIONS
+from ..flow.queue import solve_queue
 from ..flow.solve import solve
 from ..flow.trajectory import RESULTS, Trajectory
 from ..model.network import TwoLayerReLU
@@ -28,6 +30,8 @@ from .families import INITIALISERS, OBSERVABLES, draw_problem
 from .plan import Chunk, Group, Plan
 from .record import COUNTS, RESULT_NAMES, SWITCH_COLUMNS, lane_schema
 from .spec import Study
+
+_RUNS_A_LANE = 4  # of a chunk, where lanes go side by side
 
 Lanes = dict[str, np.ndarray]
 InitialState = tuple[int, Problem, TwoLayerReLU]
@@ -68,26 +72,43 @@ def run_lane(study: Study, problem: Problem, network: TwoLayerReLU, numbers) -> 
 
     `numbers` are `t1`, `rtol`, times and levels: what need not be compiled in.
     """
-    record, t1 = study.record, numbers["t1"]
+    t1, dense = numbers["t1"], bool(study.record.at_milestones)
+    options = _options(study, numbers)
+    trajectory = solve(problem, network, t1, dense=dense, throw=False, **options)
+    return _kept(study, problem, trajectory, t1)
+
+
+def run_lanes(
+    study: Study, problems: Problem, networks: TwoLayerReLU, count, numbers
+) -> dict[str, Any]:
+    """Run the first `count` of stacked lanes side by side; as `run_lane`, and `waited`.
+
+    Some of them at a time, so that a lane which has finished takes the next run.
+    """
+    t1, dense = numbers["t1"], bool(study.record.at_milestones)
+    keep = lambda problem, trajectory: _kept(study, problem, trajectory, t1)
+    kept, waited = solve_queue(
+        problems, networks, count, keep, lanes=max(1, study.batch // _RUNS_A_LANE), t1=t1,
+        dense=dense, **_options(study, numbers),
+    )  # fmt: skip
+    return {**kept, "waited": waited}
+
+
+def _options(study: Study, numbers) -> dict[str, Any]:
+    """Return the options of `solve`."""
     milestones = tuple(
         Milestone(OBSERVABLES[m.observable], numbers["levels"][k], m.direction, m.name)
         for k, m in enumerate(study.milestones)
     )
-    trajectory = solve(
-        problem,
-        network,
-        t1,
-        ts=jnp.append(numbers["times"], t1) if record.times else None,
-        rtol=numbers["rtol"],
-        milestones=milestones,
-        until=study.until,
-        dense=bool(record.at_milestones),
-        max_steps=study.max_steps,
-        max_switches=study.max_switches,
-        max_slides=study.max_slides,
-        throw=False,
-    )
-    return _kept(study, problem, trajectory, t1)
+    return {
+        "ts": jnp.append(numbers["times"], numbers["t1"]) if study.record.times else None,
+        "rtol": numbers["rtol"],
+        "milestones": milestones,
+        "until": study.until,
+        "max_steps": study.max_steps,
+        "max_switches": study.max_switches,
+        "max_slides": study.max_slides,
+    }
 
 
 def _kept(study: Study, problem: Problem, trajectory: Trajectory, t1) -> dict[str, Any]:
@@ -193,10 +214,12 @@ class Programs:
         self.plan = plan
         self._text = _compiled_in(plan.study)
 
-    def run(self, chunk: Chunk, device: Device) -> Lanes:
-        """Run a chunk on a device and return its lanes, empty ones cut off.
+    def run(self, chunk: Chunk, device: Device) -> tuple[Lanes, float]:
+        """Run a chunk on a device.
 
-        Switches of all lanes are joined, `switch_run` telling the lane each belongs to.
+        Returns:
+            Its lanes, empty ones cut off, switches of all lanes joined with `switch_run` telling
+            the lane each belongs to; and the share of turns in which lanes waited for others.
         """
         group = self.plan.groups[chunk.group]
         drawing, running = self._programs(group, device)
@@ -204,8 +227,8 @@ class Programs:
         numbers = jax.device_put(_numbers(self.plan.study), device)
         problems, networks = drawing(lanes)
         kept = jax.device_get(running(problems, networks, lanes["valid"], numbers))
-        count = chunk.stop - chunk.start
-        return _joined({name: np.asarray(array)[:count] for name, array in kept.items()})
+        count, waited = chunk.stop - chunk.start, float(kept.pop("waited"))
+        return _joined({name: np.asarray(array)[:count] for name, array in kept.items()}), waited
 
     def draw(self, chunk: Chunk, device: Device) -> tuple[Problem, TwoLayerReLU]:
         """Draw a chunk's problems and initial networks, stacked over its lanes."""
@@ -243,8 +266,12 @@ class Programs:
             return jax.lax.cond(valid, work, empty)
 
         def all_lanes(problems, networks, valid, numbers):
+            if batch_form(device) == "vmap":
+                count = jnp.sum(valid, dtype=jnp.int32)
+                return run_lanes(study, problems, networks, count, numbers)
             one = lambda x: lane(x[0], x[1], x[2], numbers)
-            return _each(one, (problems, networks, valid), batch_form(device))
+            kept = jax.lax.map(one, (problems, networks, valid))
+            return {**kept, "waited": jnp.zeros(())}
 
         def example():
             inputs = self._example(group)

@@ -22,7 +22,7 @@ _PACKAGES = ("relu-flow", "jax", "jaxlib", "diffrax", "equinox", "numpy")
 def do_chunk(programs: Programs, store: Store, chunk: Chunk, device: Device) -> dict[str, Any]:
     """Run a chunk, write it, and return its receipt: counts, versions, device, seconds."""
     start = time.perf_counter()
-    lanes = programs.run(chunk, device)
+    lanes, waited = programs.run(chunk, device)
     results = Counter(RESULT_NAMES[code] for code in lanes["result"].tolist())
     receipt = {
         "runs": chunk.stop - chunk.start,
@@ -32,6 +32,7 @@ def do_chunk(programs: Programs, store: Store, chunk: Chunk, device: Device) -> 
         "device": device.device_kind,
         "machine": platform.machine(),
         "form": batch_form(device),
+        "waited": waited,
         "batch": programs.plan.study.batch,
         "versions": versions(),
     }
