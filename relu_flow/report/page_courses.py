@@ -47,7 +47,7 @@ def _course(
         if not used.size:
             continue
         low, middle, high = np.quantile(used, (0.25, 0.5, 0.75), axis=0)
-        drawn.append(middle)
+        drawn.append(middle[np.isfinite(middle)])
         if len(shown) <= _BANDS:
             for y, fill in ((low, None), (high, "tonexty")):
                 figure.add_scatter(
@@ -67,10 +67,9 @@ def _course(
     figure.update_xaxes(
         title=TIME, **(logarithmic(0.9 * times[0], 1.1 * times[-1]) if wide_time else {})
     )
-    wide = bool(drawn) and is_wide(np.concatenate(drawn))
+    every = np.concatenate([np.zeros(0), *drawn])
     figure.update_yaxes(title=name)
-    if wide:
-        every = np.concatenate(drawn)
+    if every.size and is_wide(every):
         figure.update_yaxes(**logarithmic(every.min() / 1.3, every.max() * 1.3))
     bands = (
         "Bands go from quartile to quartile."
@@ -79,6 +78,14 @@ def _course(
     )
     caption = (
         f"<b>{escaped(name)}</b> at the times kept: medians over seeds, joined by straight lines. "
-        f"{bands} {used_text(data, shown)}"
+        f"{bands}{_ends(data)} {used_text(data, shown)}"
     )
     return figure_html(figure, f"course-{number}", caption)
+
+
+def _ends(data: Collected) -> str:
+    """Say where lines end if runs end at a milestone: the rest would be of the slow ones alone."""
+    until = data.plan.study.until
+    if until is None:
+        return ""
+    return f" Lines end where the first of the runs came to “{escaped(until)}” and ended."
