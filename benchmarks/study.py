@@ -131,6 +131,34 @@ def reference(seeds: int, folder: Path) -> float:
     return seconds
 
 
+def waits(out: Path, lanes: int = 64, runs_a_lane: int = 4) -> None:
+    """Print how long lanes side by side would wait, as on a GPU, from the turns of real runs."""
+    import numpy as np
+
+    from relu_flow.study.record import COUNTS
+
+    column = COUNTS.index("evaluations")
+    chunks = sorted(out.glob("chunks/[0-9]*/data.npz"))
+    turns = np.concatenate([np.load(path)["counts"][:, column] for path in chunks])
+    size = lanes * runs_a_lane
+    batches = [turns[k : k + size] for k in range(0, turns.size - size + 1, size)]
+    if not batches:
+        return
+    alone = [b[k : k + lanes] for b in batches for k in range(0, size, lanes)]
+    plain = 1 - sum(b.sum() for b in alone) / (lanes * sum(b.max() for b in alone))
+    longest = 0
+    for batch in batches:
+        free = np.zeros(lanes)
+        for number in batch:
+            free[free.argmin()] += number
+        longest += free.max()
+    queued = 1 - sum(b.sum() for b in batches) / (lanes * longest)
+    print(
+        f"  on a CPU lanes never wait; {lanes} side by side would wait {plain:.0%} of their turns "
+        f"if all waited for the slowest, and {queued:.0%} as they take the next of {size} runs"
+    )
+
+
 def kills(times: int, folder: Path) -> None:
     """Kill a study at random moments, resume it, and compare with an undisturbed one."""
     spec, env = folder / "small.toml", environment(folder)
@@ -284,6 +312,7 @@ def main() -> None:
         if "speed" in parts:
             sizes = (32, 64) if chosen.quick else tuple(chosen.seeds)
             seconds = {seeds: reference(seeds, folder) for seeds in sizes}
+            waits(folder / f"out-{max(sizes)}", *((8, 4) if chosen.quick else ()))
             least, middle, most = sizes[0], sizes[len(sizes) // 2], sizes[-1]
             print("  goal: 60 s for 1000 seeds")
             slope = float("nan")

@@ -204,6 +204,9 @@ def findings(tree: xr.DataTree, bounds: dict[str, np.ndarray], scales: Scales) -
     )
     parts = {"scale": found["estimate"], "scale_low": found["low"], "scale_high": found["high"]}
     parts["scale_bound"] = eq_28.median("seed")
+    parts["scale_lemma_3"] = (
+        own["lemma_3"].sel(samples=eq_28["samples"], mu=eq_28["mu"]).median("seed")
+    )
     renamed = {"samples": "scale_samples", "mu": "scale_mu"}
     data = data.assign({name: part.rename(renamed) for name, part in parts.items()})
     return Findings(rows, data, paragraph(time, loose, laws, found, own, held))

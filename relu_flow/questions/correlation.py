@@ -285,21 +285,24 @@ def _paragraph(found: dict, theory, power: Exponent | None, slope: Exponent | No
     )
     could = float(theory["orthogonal pairs"].mean())
     first = (
-        f"With two orthogonal inputs of one class {_spread(apart)} of the living neurons end in "
-        f"their cone at scale {scale_text(scales[0])}, of {could:.0%} that start active on both; "
-        f"a cosine of zero in the correlated family gives {_spread(zero)}, "
+        f"With two orthogonal inputs of one class {_spread(apart)} of the living neurons align at "
+        f"scale {scale_text(scales[0])} (at most {could:.0%} can); a cosine of zero in the "
+        f"correlated family gives {_spread(zero)}, "
         + ("which agrees. " if agree else "which differs. ")
     )
-    rank = [found[f"orthogonal {name}"]["stable"] for name in ("pairs", "classes")]
-    ranks = [float(one["estimate"].sel(log_scale=scales[0])) for one in rank]
-    return first + _transition(power, slope) + _classes(found) + (
-        f"The median stable rank of orthogonal inputs is {ranks[0]:.2f} (one class) and "
-        f"{ranks[1]:.2f} (two): "
-        + ("what does not align carries next to no weight. " if ranks[0] <= 1.05 and ranks[1] <= 2.05
-           else "what does not align carries weight. ") +
-        f"This is the exponential loss, {pairs.sizes['mu'] - 1} cosines, one width; runs end "
-        "at 2% of the initial loss."
-    )  # fmt: skip
+    ranks = [
+        float(found[f"orthogonal {name}"]["stable"]["estimate"].sel(log_scale=scales[0]))
+        for name in ("pairs", "classes")
+    ]
+    little = ranks[0] <= 1.05 and ranks[1] <= 2.05
+    return (
+        first
+        + _transition(power, slope)
+        + _classes(found)
+        + f"Orthogonal inputs of one class end with a median stable rank of {ranks[0]:.2f}, of two "
+        f"of {ranks[1]:.2f}: what does not align carries {'little' if little else 'some'} weight. "
+        "This is the exponential loss and one width; runs end at 2% of the initial loss."
+    )
 
 
 def _spread(one: xr.Dataset) -> str:
@@ -346,9 +349,8 @@ def _classes(found: dict) -> str:
         else "With two classes of two inputs not every seed aligned even at the largest cosine"
     )
     return (
-        f"{head} ({_spread(last)} did at {mus[0]:g}); exactly orthogonal ones, where "
-        f"{_spread(apart)} of the neurons end in cones, are not the limit of this family, of "
-        "which one pair alone has the smallest cosine. "
+        f"{head} ({_spread(last)} did at {mus[0]:g}), but only {_spread(apart)} of the neurons "
+        "with four orthogonal inputs, which are no limit of this family. "
     )
 
 

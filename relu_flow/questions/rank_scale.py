@@ -25,8 +25,8 @@ from ..theory.single_neuron_constants import constants
 
 RANK_ONE = 1.1  # the largest effective rank that counts as one
 LOSS = 1e-4  # of a run's end: directions are settled long before
-RANGE = (math.log(1e-5), math.log(1e2))  # of the logarithm of the scale
-TOLERANCE = 0.35  # of the same: each seed's own threshold is known within a factor of 1.42
+RANGE = (math.log(1e-5), 0.0)  # of the logarithm of the scale
+TOLERANCE = 0.2  # of the same: each seed's own threshold is known within a factor of 1.22
 _BATCH = 8
 _DECADE = math.log(10)
 

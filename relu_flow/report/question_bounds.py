@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,12 +29,13 @@ def bounds_figure(data: xr.Dataset, path: Path) -> None:
     right.set_xlabel("samples n")
     left.set_ylabel("time until all neurons are in place, flow time")
     right.set_ylabel("-ln of the largest scale epsilon")
-    for axis in (left, right):
-        numbers = data["samples" if axis is left else "scale_samples"].to_numpy()
-        axis.set_xticks(numbers, [f"{n:g}" for n in numbers])
+    for axis, name in ((left, "samples"), (middle, "mu"), (right, "scale_samples")):
+        numbers = data[name].to_numpy()
         axis.minorticks_off()
-    for axis, what in ((left, "t_1"), (middle, "t_1"), (right, "eq. (28)")):
-        _legend(axis, what)
+        axis.set_xticks(numbers, [f"{n:g}" for n in numbers])
+    for axis in (left, middle):
+        _legend(axis, {"--": "t_1 of the theorem", ":": "sharper path, re-derived"})
+    _legend(right, {"--": "eq. (28)", ":": "Lemma 3"})
     figure.suptitle("Early alignment: measured (medians over seeds) and bounds", fontsize=12)
     figure.savefig(path, dpi=130)
 
@@ -55,24 +55,22 @@ def _scales(axis: Axes, data: xr.Dataset) -> None:
     values = data["scale_mu"].to_numpy()
     names = {"scale": "scale", "scale_low": "scale_high", "scale_high": "scale_low"}
     for colour, value in zip(shades(len(values)), values, strict=True):
-        line = data[[*names, "scale_bound"]].sel(scale_mu=value)
+        line = data[[*names, "scale_bound", "scale_lemma_3"]].sel(scale_mu=value)
         # Minus a logarithm: the ends of the interval change places.
         turned = xr.Dataset({name: -line[other] for name, other in names.items()})
         band(axis, turned, "scale", "scale_samples", colour, f"mu = {value:g}")
-        axis.plot(line["scale_samples"], -line["scale_bound"], "--", color=colour, lw=1.3)
+        for bound, style in (("scale_bound", "--"), ("scale_lemma_3", ":")):
+            axis.plot(line["scale_samples"], -line[bound], style, color=colour, lw=1.3)
     axis.set_xscale("log")
     axis.set_yscale("log")
 
 
-def _legend(axis: Axes, bound: str) -> None:
+def _legend(axis: Axes, bounds: dict[str, str]) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    handles.append(Line2D([], [], color="0.3", ls="--"))
-    labels.append(f"{bound} of the theorem")
-    if bound == "t_1":
-        handles.append(Line2D([], [], color="0.3", ls=":"))
-        labels.append("sharper path, re-derived")
+    for style, name in bounds.items():
+        handles.append(Line2D([], [], color="0.3", ls=style))
+        labels.append(name)
     low, high = axis.get_ylim()
     # Room above the bounds, so that the legend covers no line.
-    axis.set_ylim(low, high * (high / low) ** 0.45)
+    axis.set_ylim(low, high * (high / low) ** 0.25)
     axis.legend(handles, labels, fontsize=8, loc="upper right", ncols=2)
-    axis.set_yticks(10.0 ** np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 1))
