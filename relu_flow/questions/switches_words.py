@@ -1,0 +1,107 @@
+"""The paragraph of the question on switches, from its numbers."""
+
+import math
+
+import numpy as np
+import xarray as xr
+
+
+def paragraph(found: dict[str, dict[str, xr.Dataset]], broken: dict[str, tuple[int, int]]) -> str:
+    """Say in which geometries neurons slide, how often, and whether theory was broken.
+
+    Args:
+        found: Statistics by family and event.
+        broken: How many runs broke what theory says, of how many.
+    """
+    used = min(int(one["any slides"]["used"].min()) for one in found.values())
+    bad = sum(count for count, _ in broken.values())
+    total = sum(count for said, (_, count) in broken.items() if said.endswith("a slide"))
+    kept = (
+        f"and theory, which covers {total} runs, held in each: no slide there"
+        if bad == 0
+        else f"but what theory says was broken {bad} times"
+    )
+    return (
+        f"At least {used} runs a point, {kept}. "
+        + _separable(found["separable"])
+        + _clusters(found["clusters"])
+        + _teacher(found["teacher"])
+        + _teachers(found["teachers"])
+        + _rare(found)
+        + "All with 8 inputs in 4 dimensions, 20 neurons, both layers trained and scale 1e-4; "
+        "what comes after the small loss at which runs end is not counted."
+    )
+
+
+def _percent(one: xr.Dataset) -> str:
+    return f"{float(one['estimate']):.0%} [{float(one['low']):.0%}, {float(one['high']):.0%}]"
+
+
+def _first(one: xr.Dataset, along: str, descending: bool = False) -> float | None:
+    """Return where the fraction first is not zero, from one end of the axis."""
+    line = one["estimate"].sortby(along, ascending=not descending)
+    where = np.flatnonzero(line.to_numpy() > 0)
+    return float(line[along][where[0]]) if where.size else None
+
+
+def _separable(found: dict[str, xr.Dataset]) -> str:
+    share = found["any slides"].sortby("mu")
+    lowest = float(share["mu"][0])
+    first = _first(found["any slides"], "mu", descending=True)
+    if first is None:
+        return f"Separable data never made a neuron slide, down to mu = {lowest:g}. "
+    slides = found["slides"].sel(mu=lowest)["estimate"]
+    return (
+        f"Separable data: going down, slides begin at mu = {first:g} "
+        f"({_percent(share.sel(mu=first))} of runs) and come to {_percent(share.sel(mu=lowest))} "
+        f"at {lowest:g}, with {float(slides):.2g} a neuron. "
+    )
+
+
+def _clusters(found: dict[str, xr.Dataset]) -> str:
+    share = found["any slides"]["estimate"]
+    narrow, wide = share["angle"] < math.pi / 2, share["angle"] > math.pi / 2
+    said = []
+    for name, where in (("below", narrow), ("beyond", wide)):
+        if bool(where.any()):
+            part = share.where(where)
+            said.append(f"in {_span(part)} of runs {name} 90 degrees")
+    return f"Two clusters: slides {', '.join(said)}. "
+
+
+def _span(values: xr.DataArray) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
+
+
+def _teacher(found: dict[str, xr.Dataset]) -> str:
+    share = found["any slides"].sortby("max_angle")
+    first = _first(share, "max_angle")
+    if first is None:
+        return "Around one teacher nothing slid. "
+    last = share.isel(max_angle=-1)
+    return (
+        f"Around one teacher slides begin at {math.degrees(first):.0f} degrees and come to "
+        f"{_percent(last)} of runs at {math.degrees(float(last['max_angle'])):.0f}. "
+    )
+
+
+def _teachers(found: dict[str, xr.Dataset]) -> str:
+    share = found["any slides"]["estimate"]
+    parts = []
+    for value in share["outer"].to_numpy():
+        one = share.sel(outer=value)
+        name = "opposite signs" if "-" in str(value) else "one sign"
+        parts.append(f"{_span(one)} with {name}")
+    return f"Two opposite teachers: {', '.join(parts)}. "
+
+
+def _rare(found: dict[str, dict[str, xr.Dataset]]) -> str:
+    most = {
+        event: max(float(one[f"any {event}"]["estimate"].max()) for one in found.values())
+        for event in ("ties", "repels", "grazes")
+    }
+    return (
+        f"At a point, ties occur in up to {most['ties']:.0%} of runs, repels in "
+        f"{most['repels']:.0%}, grazes in {most['grazes']:.0%}. "
+    )
