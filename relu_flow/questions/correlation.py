@@ -13,10 +13,11 @@ $|\langle w_\perp, x_2\rangle|$, at $t = \ln(1/\mu) + O(1)$. It has time until t
 neurons active on both grow like $e^{\sqrt2 t}$ and come to size one from the scale
 $\varepsilon$ at $t = \ln(1/\varepsilon)/\sqrt2$. So all neurons align if $\mu$ is above
 $\mu_* \sim \varepsilon^{1/\sqrt2}$, and for $\mu \to 0$ before $\varepsilon \to 0$ they do not.
+(If no neuron starts active on both, others come to size one and align at other cosines.)
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ import numpy as np
 import xarray as xr
 
 from ..experiment import Bench, Experiment, Findings, Row
+from ..model.network import TwoLayerReLU
+from ..model.problem import Problem
 from ..report.page_data import scale_text
 from ..report.question_correlation import correlation_figure
 from ..study.batch import draw
@@ -84,7 +87,8 @@ def run(bench: Bench) -> Findings:
     """Run the studies and draw theory's bounds from the very same data and networks."""
     asked = studies(bench.quick, bench.seed)
     trees = {name: bench.study(name, study) for name, study in asked.items()}
-    return findings(trees, {name: bounds(study) for name, study in asked.items()})
+    theory = {name: bounds(study) for name, study in asked.items()}
+    return findings(trees, {**theory, "shared": shared(asked["pairs"])})
 
 
 def bounds(study: Study) -> xr.DataArray:
@@ -93,9 +97,7 @@ def bounds(study: Study) -> xr.DataArray:
     For orthogonal inputs over seeds: which fraction of the neurons can be in their cones once
     those have died that can. For others over $\mu > 0$: the median time $t_1$ of Theorem 1.
     """
-    plan = Plan.of(study)
-    group, log_scale = plan.groups[0], min(study.log_scales)
-    drawn = jax.jit(lambda seed, data: draw(study, group, seed, log_scale, data, {}))
+    drawn = _drawn(study)
     if "mu" not in study.data:
         could = [_could(*drawn(jnp.uint32(seed), {})) for seed in study.seeds]
         return xr.DataArray(could, {"seed": list(study.seeds)}, "seed")
@@ -107,7 +109,27 @@ def bounds(study: Study) -> xr.DataArray:
     return xr.DataArray(np.median(times, axis=1), {"mu": mus}, "mu")
 
 
-def _could(problem, network) -> float:
+def shared(study: Study) -> xr.DataArray:
+    """Return over seeds whether a neuron of their sign starts active on all inputs of a class.
+
+    For nearly orthogonal inputs: at the smallest cosine above zero.
+    """
+    drawn, mu = _drawn(study), min(mu for mu in study.lists()["mu"] if mu > 0)
+    found = [_some(*drawn(jnp.uint32(seed), {"mu": mu})) for seed in study.seeds]
+    return xr.DataArray(found, {"seed": list(study.seeds)}, "seed")
+
+
+def _drawn(study: Study) -> Callable[..., tuple[Problem, TwoLayerReLU]]:
+    group, log_scale = Plan.of(study).groups[0], min(study.log_scales)
+    return jax.jit(lambda seed, data: draw(study, group, seed, log_scale, data, {}))
+
+
+def _some(problem: Problem, network: TwoLayerReLU) -> bool:
+    active = np.asarray(network.directions() @ problem.inputs.T) > 0
+    return bool(np.any(np.all(active, axis=1) & (np.asarray(network.outer_weight) > 0)))
+
+
+def _could(problem: Problem, network: TwoLayerReLU) -> float:
     """Return the share of the neurons active on some sample of their class that are on all."""
     active = np.asarray(network.directions() @ problem.inputs.T) > 0
     own = np.asarray(jnp.sign(network.outer_weight)[:, None] == jnp.sign(problem.targets))
@@ -127,16 +149,19 @@ def findings(trees: Mapping[str, xr.DataTree], theory: Mapping[str, xr.DataArray
     found = {name: _statistics(trees[name], one) for name, one in seen.items()}
     least = thresholds(seen["pairs"])
     at = summary.medians(trees["pairs"].isel(mu=0), least)
-    power = _power(least, float(seen["pairs"]["mu"].max()))
+    power = _power(least.where(theory["shared"]), float(seen["pairs"]["mu"].max()))
     slope = _slope(seen["pairs"], found["pairs"]["end"])
-    rows = [*_rows(found, theory), *summary.rows(
+    rows = [*_rows(found, seen, theory), *summary.rows(
         "smallest cosine of two inputs from which all neurons end in their cones", at,
         note="predicted to be of the order of the scale to the power 0.71")]  # fmt: skip
-    rows += _law("power of the scale that this cosine goes with", power, POWER)
-    rows += _law("growth of the time to align with ln(cosine)", slope, -1.0)
-    return Findings(
-        tuple(rows), _figure_data(found, least), _paragraph(found, theory, power, slope)
+    rows += _law("power of the scale that this cosine goes with", power, POWER,
+                 "of seeds with a neuron active on both inputs from the start")  # fmt: skip
+    rows += _law(
+        "growth of the time to align with ln(cosine)", slope, -1.0, "at the smallest scale"
     )
+    could = float(_same_seeds(theory["orthogonal pairs"], seen["orthogonal pairs"]))
+    text = _paragraph(found, could, power, slope)
+    return Findings(tuple(rows), _figure_data(found, least), text)
 
 
 def _seen(tree: xr.DataTree) -> xr.Dataset:
@@ -218,12 +243,12 @@ def _slope(seen: xr.Dataset, end: xr.Dataset) -> Exponent | None:
     )  # fmt: skip
 
 
-def _rows(found: dict, theory: Mapping[str, xr.DataArray]) -> list[Row]:
+def _rows(found: dict, seen: dict, theory: Mapping[str, xr.DataArray]) -> list[Row]:
     """Return the shares of seeds at all scales, all else at the smallest alone."""
     rows: list[Row] = []
     for name, one in found.items():
         straight = name.startswith("orthogonal")
-        bound = xr.DataArray(float(theory[name].mean())) if straight else None
+        bound = _same_seeds(theory[name], seen[name]) if straight else None
         small = {key: value.sel(log_scale=[value["log_scale"].min()]) for key, value in one.items()}
         rows += summary.rows(f"{name}: seeds with all neurons in cones at the end", one["end"])
         rows += summary.rows(f"{name}: the same by the time the loss is halved", small["early"])
@@ -244,17 +269,23 @@ def _rows(found: dict, theory: Mapping[str, xr.DataArray]) -> list[Row]:
     return rows
 
 
+def _same_seeds(could: xr.DataArray, seen: xr.Dataset) -> xr.DataArray:
+    """Return the mean over the seeds that are used at the smallest scale."""
+    used = seen["inside"].sel(log_scale=seen["log_scale"].min()).notnull()
+    return could.where(used).mean()
+
+
 def _rank_note(at: dict) -> str:
     return "Theorem 1: at most 2 as t grows and the scale vanishes" if at.get("mu", 0) > 0 else ""
 
 
-def _law(quantity: str, found: Exponent | None, predicted: float) -> list[Row]:
+def _law(quantity: str, found: Exponent | None, predicted: float, which: str) -> list[Row]:
     if found is None:
         return [Row(quantity, None, bound=predicted, note="too few points")]
     slope = found.slope
     return [
-        Row(quantity, slope.estimate, bound=predicted, note="the bound is a law derived here, for "
-            "vanishing scale and cosine", low=slope.low, high=slope.high,
+        Row(quantity, slope.estimate, bound=predicted, note=f"{which}; bound: the law derived here "
+            "for vanishing scale and cosine", low=slope.low, high=slope.high,
             runs=slope.tally.used, left_out=slope.tally.failed)
     ]  # fmt: skip
 
@@ -275,7 +306,7 @@ def _figure_data(found: dict, least: xr.DataArray) -> xr.Dataset:
     return xr.merge([*renamed, least.rename("threshold")]).drop_vars("scale", errors="ignore")
 
 
-def _paragraph(found: dict, theory, power: Exponent | None, slope: Exponent | None) -> str:
+def _paragraph(found: dict, could: float, power: Exponent | None, slope: Exponent | None) -> str:
     """Say how the limit of vanishing correlation goes, for two inputs and for two classes."""
     pairs, straight = found["pairs"]["inside"], found["orthogonal pairs"]["inside"]
     scales = np.sort(pairs["log_scale"].to_numpy())
@@ -283,11 +314,10 @@ def _paragraph(found: dict, theory, power: Exponent | None, slope: Exponent | No
     agree = float(zero["low"]) <= float(apart["high"]) and float(apart["low"]) <= float(
         zero["high"]
     )
-    could = float(theory["orthogonal pairs"].mean())
     first = (
         f"With two orthogonal inputs of one class {_spread(apart)} of the living neurons align at "
-        f"scale {scale_text(scales[0])} (at most {could:.0%} can); a cosine of zero in the "
-        f"correlated family gives {_spread(zero)}, "
+        f"scale {scale_text(scales[0])} (at most {could:.0%} can); at a "
+        f"cosine of zero of the correlated family {_spread(zero)}, "
         + ("which agrees. " if agree else "which differs. ")
     )
     ranks = [
@@ -300,8 +330,8 @@ def _paragraph(found: dict, theory, power: Exponent | None, slope: Exponent | No
         + _transition(power, slope)
         + _classes(found)
         + f"Orthogonal inputs of one class end with a median stable rank of {ranks[0]:.2f}, of two "
-        f"of {ranks[1]:.2f}: what does not align carries {'little' if little else 'some'} weight. "
-        "This is the exponential loss and one width; runs end at 2% of the initial loss."
+        f"of {ranks[1]:.2f}: the rest carries {'little' if little else 'some'} weight. "
+        "Exponential loss, one width; runs end at 2% of the initial loss."
     )
 
 
@@ -327,7 +357,7 @@ def _transition(power: Exponent | None, slope: Exponent | None) -> str:
     if slope is not None:
         s = slope.slope
         text += (
-            f"; the time to align grows by {-s.estimate:.3f} [{-s.high:.3f}, {-s.low:.3f}] a unit "
+            f"; the time grows by {-s.estimate:.3f} [{-s.high:.3f}, {-s.low:.3f}] a unit "
             "of ln(1/cosine)"
         )
     return text + ". "

@@ -39,6 +39,7 @@ def correlation_figure(data: xr.Dataset, path: Path) -> None:
     axes[0, 1].set_title("Two inputs of one class", fontsize=10)
     axes[1, 0].set_title("Two inputs of one class: when all neurons are in place", fontsize=10)
     axes[1, 1].set_title("Two classes of two random inputs (squares: orthogonal)", fontsize=10)
+    axes[1, 0].set_ylim(bottom=0)
     for axis in axes.flat:
         axis.legend(fontsize=8)
     figure.suptitle("Does every neuron align as the inputs' correlation vanishes?", fontsize=12)
@@ -83,7 +84,6 @@ def _times(axis: Axes, here: xr.Dataset, colour, label: str) -> None:
     shown = shown.assign(time_high=shown["time_high"].where(np.isfinite(shown["time_high"])))
     band(axis, shown, "time", "mu", colour, label)
     axis.set_xscale("log")
-    axis.set_ylim(bottom=0)
     axis.set_xlabel("cosine of the two inputs")
     axis.set_ylabel("median time to align (where half of the seeds did)")
 
