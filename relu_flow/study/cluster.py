@@ -164,9 +164,14 @@ class Dask(AbstractExecutor):
             raise ModuleNotFoundError(
                 "Jobs of SLURM need dask-jobqueue: pip install dask-jobqueue"
             ) from None
+        from dask import config
+
+        own = config.get("jobqueue.slurm.job-script-prologue", None) or []
         exports = [f"export {name}={value}" for name, value in _ENVIRONMENT.items()]
-        cluster = SLURMCluster(cores=1, processes=1, job_script_prologue=exports)
-        cluster.scale(jobs=self.workers or 1)
+        cluster = SLURMCluster(cores=1, processes=1, job_script_prologue=[*own, *exports])
+        # Adaptive, so that a job whose time is up is followed by another.
+        jobs = self.workers or 1
+        cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
         return cluster
 
     def _await_worker(self, client: "Client") -> None:

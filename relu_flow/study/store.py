@@ -36,6 +36,10 @@ _DATA, _RECEIPT = "data.npz", "receipt.json"
 class StoreError(OSError):
     """A store cannot be read or written; the message says why and what to do."""
 
+    def __str__(self) -> str:
+        """Return the message without the system's number."""
+        return self.strerror or super().__str__()
+
 
 class Store:
     """A study's folder.
