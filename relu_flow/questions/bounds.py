@@ -282,7 +282,8 @@ def _scale_rows(found: xr.Dataset, eq_28: xr.DataArray) -> Iterator[Row]:
     """Yield by how many orders of magnitude eq. (28) is below what suffices."""
     orders = (found["estimate"] - eq_28.median("seed")) / np.log(10)
     flat = orders.stack(point=list(orders.dims))
-    for k in (int(flat.argmin()), int(flat.argmax())):
+    values = flat.to_numpy()
+    for k in (int(values.argmin()), int(values.argmax())):
         one = flat.isel(point=k)
         at = f"samples {one['samples'].item()}, mu {one['mu'].item():g}"
         yield Row(f"orders of magnitude between the scales: {at}", float(one))

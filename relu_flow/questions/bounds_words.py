@@ -75,7 +75,7 @@ def _in_mu(laws: list[tuple], mus: np.ndarray) -> str:
     return (
         f"In mu, from {mus[0]:g} to {mus[-1]:g}, its exponents are {_range(slopes)}, those of t_1 "
         f"{bound[0].estimate:.2f} to {bound[-1].estimate:.2f}"
-        + (": the time hardly feels small angles' loss. " if weak else ". ")
+        + (": the time hardly feels mu. " if weak else ". ")
     )
 
 

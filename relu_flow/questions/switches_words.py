@@ -1,6 +1,7 @@
 """The paragraph of the question on switches, from its numbers."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import xarray as xr
@@ -97,11 +98,13 @@ def _teachers(found: dict[str, xr.Dataset]) -> str:
 
 
 def _rare(found: dict[str, dict[str, xr.Dataset]]) -> str:
-    most = {
-        event: max(float(one[f"any {event}"]["estimate"].max()) for one in found.values())
-        for event in ("ties", "repels", "grazes")
-    }
+    def most(event: str, names: Iterable[str] = tuple(found)) -> float:
+        return max(float(found[name][f"any {event}"]["estimate"].max()) for name in names)
+
+    square = ("teacher", "teachers")
+    only = most("repels", set(found) - set(square)) == 0 < most("repels", square)
     return (
-        f"At a point, ties occur in up to {most['ties']:.0%} of runs, repels in "
-        f"{most['repels']:.0%}, grazes in {most['grazes']:.0%}. "
+        f"At a point, ties occur in up to {most('ties'):.0%} of runs, grazes in "
+        f"{most('grazes'):.0%}, repels in {most('repels'):.0%}"
+        + (": repels only with the square loss, whose pulls can turn. " if only else ". ")
     )
