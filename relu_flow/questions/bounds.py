@@ -92,11 +92,12 @@ def limits(plan: Plan) -> dict[str, np.ndarray]:
         number = np.asarray([plan.study.seeds[k] for _, k in lanes], np.uint32)
         scale = np.asarray([case.log_scale for case in chosen])
         real = {name: np.asarray([case.data[name] for case in chosen]) for name in group.real}
-        own = jax.jit(
-            lambda lanes, group=group: jax.lax.map(
-                lambda one: draw(plan.study, group, *one, {}), lanes
-            )
-        )(jax.tree.map(jnp.asarray, (number, scale, real)))
+
+        def one(lane, group=group):
+            return draw(plan.study, group, lane[0], lane[1], lane[2], {})
+
+        everything = jax.tree.map(jnp.asarray, (number, scale, real))
+        own = jax.jit(lambda lanes, one=one: jax.lax.map(one, lanes))(everything)
         own = jax.tree.map(np.asarray, own)
         for lane, (case, k) in enumerate(lanes):
             problem, network = jax.tree.map(lambda x, lane=lane: x[lane], own)

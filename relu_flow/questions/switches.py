@@ -93,13 +93,14 @@ def pair_counts(plan: Plan, switches: pd.DataFrame) -> Counts:
         `most`, the largest number of switches of a neuron; `again`, pairs of neuron and sample
         that switch more than once.
     """
-    pairs = switches.groupby(["run", "neuron", "sample"], observed=True).size()
-    neurons = pairs.groupby(level=["run", "neuron"]).sum()
-    most = neurons.groupby(level="run").max()
-    again = (pairs > 1).groupby(level="run").sum()
+    rows = switches[["run", "neuron", "sample"]].to_numpy(np.int64)
+    pairs, times = np.unique(rows, axis=0, return_counts=True)
+    neurons, total = np.unique(rows[:, :2], axis=0, return_counts=True)
+    most = np.zeros(plan.size, np.int64)
+    np.maximum.at(most, neurons[:, 0], total)
+    again = np.bincount(pairs[times > 1, 0], minlength=plan.size)
     shape = [len(values) for values in plan.dims.values()]
-    full = lambda found: found.reindex(range(plan.size), fill_value=0).to_numpy().reshape(shape)
-    return {"most": full(most), "again": full(again)}
+    return {"most": most.reshape(shape), "again": again.reshape(shape)}
 
 
 def findings(trees: dict[str, xr.DataTree], counts: dict[str, Counts]) -> Findings:
@@ -127,9 +128,8 @@ def family(tree: xr.DataTree, counts: Counts) -> dict[str, xr.Dataset]:
     start = tree["times"].to_dataset()["dead_count"].isel(time=0, drop=True)
     deaths = tree["end"].to_dataset()["dead_count"] - start
     again = runs["slides"].copy(data=counts["again"])
-    done = np.isfinite(tree["milestones"].to_dataset()["milestone_time"]).sel(
-        milestone="converged", drop=True
-    )
+    times = tree["milestones"].to_dataset()["milestone_time"]
+    done = times.sel(milestone="converged", drop=True) < np.inf
     found = {f"any {name}": summary.shares(tree, (runs[name] > 0).where(good)) for name in EVENTS}
     found["any pair again"] = summary.shares(tree, (again > 0).where(good))
     for name in ("switches", "slides"):

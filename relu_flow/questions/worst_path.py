@@ -51,12 +51,12 @@ def worst_path(problem: Problem, network: TwoLayerReLU, mu: float) -> float:
         for direction in directions[favours == sign]:
             a, b = int(np.sum(other @ direction > 0)), int(np.sum(own @ direction > 0))
             if a and a == len(other) and b == 0:
-                size = np.linalg.norm(center)
+                size = float(np.linalg.norm(center))
                 first = math.atanh(min(float(direction @ center / size), 1.0 - 1e-16)) / size
-                after = table[a, 1] if len(own) else 0.0
-                latest = max(latest, first + max(after, table[a - 1, 0]))
+                after = float(table[a, 1]) if len(own) else 0.0
+                latest = max(latest, first + max(after, float(table[a - 1, 0])))
             else:
-                latest = max(latest, table[a, b])
+                latest = max(latest, float(table[a, b]))
     return latest / pull_scale(problem)
 
 
