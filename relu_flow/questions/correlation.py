@@ -316,21 +316,20 @@ def _paragraph(found: dict, could: float, power: Exponent | None, slope: Exponen
     )
     first = (
         f"With two orthogonal inputs of one class {_spread(apart)} of the living neurons align at "
-        f"scale {scale_text(scales[0])} (at most {could:.0%} can); at a "
-        f"cosine of zero of the correlated family {_spread(zero)}, "
-        + ("which agrees. " if agree else "which differs. ")
+        f"scale {scale_text(scales[0])} (at most {could:.0%} can); with a "
+        f"cosine of zero {_spread(zero)}, " + ("which agrees. " if agree else "which differs. ")
     )
     ranks = [
         float(found[f"orthogonal {name}"]["stable"]["estimate"].sel(log_scale=scales[0]))
         for name in ("pairs", "classes")
     ]
-    little = ranks[0] <= 1.05 and ranks[1] <= 2.05
+    little = "little" if ranks[0] <= 1.05 and ranks[1] <= 2.05 else "some"
     return (
         first
         + _transition(power, slope)
         + _classes(found)
         + f"Orthogonal inputs of one class end with a median stable rank of {ranks[0]:.2f}, of two "
-        f"of {ranks[1]:.2f}: the rest carries {'little' if little else 'some'} weight. "
+        f"of {ranks[1]:.2f}: neurons that do not align carry {little} weight. "
         "Exponential loss, one width; runs end at 2% of the initial loss."
     )
 
@@ -351,13 +350,11 @@ def _transition(power: Exponent | None, slope: Exponent | None) -> str:
         + f" the {POWER:.3f} derived for vanishing scales"
     )
     if p.low > 0:
-        text += (
-            ": at a fixed scale the transition is gradual, as the scale vanishes it moves to zero"
-        )
+        text += ": with the scale the transition moves to zero"
     if slope is not None:
         s = slope.slope
         text += (
-            f"; the time grows by {-s.estimate:.3f} [{-s.high:.3f}, {-s.low:.3f}] a unit "
+            f"; the time to align grows by {-s.estimate:.3f} [{-s.high:.3f}, {-s.low:.3f}] a unit "
             "of ln(1/cosine)"
         )
     return text + ". "
@@ -373,14 +370,14 @@ def _classes(found: dict) -> str:
     last = small.isel(mu=0)
     apart = found["orthogonal classes"]["inside"].sel(log_scale=scale)
     head = (
-        f"With two classes of two inputs every seed aligned from a smallest cosine of "
+        "With four inputs of two classes every seed aligned from a smallest cosine of "
         f"{mus[from_top][0]:g} up"
         if from_top.any()
-        else "With two classes of two inputs not every seed aligned even at the largest cosine"
+        else "With four inputs of two classes not every seed aligned even at the largest cosine"
     )
     return (
-        f"{head} ({_spread(last)} did at {mus[0]:g}), but only {_spread(apart)} of the neurons "
-        "with four orthogonal inputs, which are no limit of this family. "
+        f"{head} ({_spread(last)} did at {mus[0]:g}), of orthogonal ones, no "
+        f"limit of this family, {_spread(apart)} of the neurons. "
     )
 
 

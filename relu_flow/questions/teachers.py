@@ -238,8 +238,8 @@ def _paragraph(found: dict, wide: xr.Dataset, seen: xr.Dataset) -> str:
     return (
         _learnt(found["learnt"].sel(log_scale=seen["log_scale"].min()))
         + _stuck(found) + _directions(found) + _plateau(found, seen)
-        + f"Of networks for 3 graded teachers of one sign, {_wide_text(wide)} learnt all. There are "
-        f"12 inputs in caps of 15 degrees; runs end at a loss of 1e-5 or time {END:g}."
+        + f"Of networks for 3 graded teachers of one sign, {_wide_text(wide)} learnt all. Inputs "
+        f"are 12 in caps of 15 degrees; runs end at a loss of 1e-5 or time {END:g}."
     )  # fmt: skip
 
 
