@@ -119,8 +119,9 @@ def _found(power: float, least: float = 100.0):
         "t_1": t_1, "path": t_1 / 2, "worst": 4 * times,
         "scale": -1e3 * law * np.ones(SEEDS), "lemma_3": np.full(times.shape, -3.25),
     }  # fmt: skip
-    coords = {"samples": NUMBERS[:1], "mu": MUS, "seed": np.arange(SEEDS)}
-    low = np.broadcast_to(np.array([-5.0, -4.0])[None, :, None], (1, 2, SEEDS))
+    coords = {"samples": NUMBERS, "mu": MUS, "seed": np.arange(8)}
+    low = np.broadcast_to(np.array([[-5.0, -4.0], [-9.75, -7.75]])[..., None], (2, 2, 8)).copy()
+    low[1, 1, 0] = -np.inf  # fails already at the smallest scale tried
     scales = {"low": low, "high": low + 0.5}
     arrays = {key: xr.DataArray(part, coords, list(coords)) for key, part in scales.items()}
     return bounds.findings(tree, limits, arrays)
@@ -163,9 +164,19 @@ def test_scales_are_in_the_middle_of_what_is_known(falling):
     assert (row.measured, row.low, row.high) == (-4.75, -5.0, -4.5)
     assert row.bound == pytest.approx(-1e3 * 2 * 0.1**-2.5)
     assert "Lemma 3 asks for -3.25" in row.note
-    assert (row.runs, row.left_out) == (12, 0)
-    gap = _row(falling, "orders of magnitude between the scales: samples 4, mu 0.4")
-    assert gap.measured == pytest.approx((2e3 * 0.4**-2.5 - 3.75) / math.log(10))
+    assert (row.runs, row.left_out) == (8, 0)
+
+
+def test_scales_have_exponents_too(falling):
+    row = _row(falling, "slope of ln(-ln epsilon) in ln n: mu 0.1")
+    # From 4.75 to 9.5: twice in four-fold n.
+    assert (row.measured, row.bound) == pytest.approx((0.5, 0.5), abs=1e-12)
+    assert (row.runs, row.left_out) == (16, 0)
+    row = _row(falling, "slope of ln(-ln epsilon) in ln mu: samples 4")
+    assert row.measured == pytest.approx(math.log(3.75 / 4.75) / math.log(4))
+    assert row.bound == pytest.approx(-2.5)
+    unbounded = _row(falling, "slope of ln(-ln epsilon) in ln n: mu 0.4")
+    assert (unbounded.runs, unbounded.left_out) == (15, 1)
 
 
 def test_the_paragraph_goes_by_its_numbers(falling):
@@ -174,9 +185,10 @@ def test_the_paragraph_goes_by_its_numbers(falling):
     assert "falls with n while t_1 rises" in text
     assert "-0.25 [-0.25, -0.25]" in text
     assert "the time hardly feels mu" in text
-    assert "ln epsilon = -4.8 to -3.8" in text
+    assert "ln epsilon = -9.5 to -3.8" in text
+    assert "-ln epsilon has exponents +0.50 to +0.50 against +0.50 to +0.50" in text
     assert "Lemma 3 asks for -3.2" in text
-    assert 80 <= len(text.split()) <= 170
+    assert 80 <= len(text.split()) <= 185
     rising = _found(+1.0).paragraph
     assert "rises faster than t_1" in rising
     assert "falls" not in rising

@@ -9,6 +9,7 @@ def paragraph(
     loose: dict[str, xr.Dataset],
     laws: list[tuple],
     found: xr.Dataset,
+    scale_laws: list[tuple],
     own: dict[str, xr.DataArray],
     held: dict[str, xr.Dataset],
 ) -> str:
@@ -19,6 +20,7 @@ def paragraph(
         loose: Medians of each bound over the time.
         laws: Slopes along each line of the grid.
         found: Medians of the largest log scale.
+        scale_laws: Slopes of ln(-ln epsilon), of it and of eq. (28).
         own: The bounds of every run, `scale` and `lemma_3` among them.
         held: Fraction of seeds in place by each bound.
     """
@@ -35,12 +37,17 @@ def paragraph(
         f"From at least {used} seeds a point, {kept}. "
         + _in_n(laws, int(numbers[0]), int(numbers[-1]))
         + _in_mu(laws, mus)
-        + f"So t_1 is {float(t_1.min()):.2g} to {float(t_1.max()):.2g} times the measured one, the "
-        f"sharper path {float(worst.min()):.2g} to {float(worst.max()):.2g} times. "
-        + _scale(found, own)
-        + "These are random points of a cap in 4 dimensions and 10 neurons: worst data, for which "
-        "bounds are made, may take longer, and a wider network's last neuron too."
+        + f"So t_1 is {_plain(t_1.min())} to {_plain(t_1.max())} times the measured one, the "
+        f"sharper path {_plain(worst.min())} to {_plain(worst.max())} times. "
+        + _scale(found, scale_laws, own)
+        + "The summed loss pulls harder with more samples. These are random points of a cap in 4 "
+        "dimensions and 10 neurons: the worst data, or the last neuron of many, may take longer."
     )
+
+
+def _plain(value: xr.DataArray) -> str:
+    """Write a number with two digits."""
+    return f"{float(f'{float(value):.2g}'):,g}"
 
 
 def _range(slopes: list) -> str:
@@ -65,7 +72,7 @@ def _in_n(laws: list[tuple], fewest: int, most: int) -> str:
         what = "time and t_1 go with n"
     return (
         f"Between n = {fewest} and {most} {what}: exponents {_range(slopes)} against "
-        f"{bound[0].estimate:+.2f} to {bound[-1].estimate:+.2f}. "
+        f"{_ends(bound)}. "
     )
 
 
@@ -79,13 +86,18 @@ def _in_mu(laws: list[tuple], mus: np.ndarray) -> str:
     )
 
 
-def _scale(found: xr.Dataset, own: dict[str, xr.DataArray]) -> str:
+def _scale(found: xr.Dataset, laws: list[tuple], own: dict[str, xr.DataArray]) -> str:
     middle = found["estimate"]
     at = {name: middle[name] for name in ("samples", "mu")}
     bound, third = (own[name].sel(at).median("seed") for name in ("scale", "lemma_3"))
+    measured, promised = (_slopes(laws, "samples", name) for name in ("found", "bound"))
     return (
         "Neurons are in place before outputs exceed 1/4 up to ln epsilon = "
         f"{float(middle.min()):.1f} to {float(middle.max()):.1f} (medians); Lemma 3 asks for "
-        f"{float(third.min()):.1f}, eq. (28) for {float(bound.max()):.2g} to "
-        f"{float(bound.min()):.2g}. "
+        f"{float(third.min()):.1f}, eq. (28) for {_plain(bound.max())} to {_plain(bound.min())}. "
+        f"In n, -ln epsilon has exponents {_ends(measured)} against {_ends(promised)}. "
     )
+
+
+def _ends(slopes: list) -> str:
+    return f"{slopes[0].estimate:+.2f} to {slopes[-1].estimate:+.2f}"
