@@ -136,13 +136,14 @@ def test_the_paragraph_goes_by_its_numbers(kept):
     text = kept.paragraph
     assert "theory, which covers 49 runs, held in each" in text
     assert "slides begin at mu = -0.8 (67% [35%, 88%] of runs)" in text
-    assert "slides in 60% to 67% of runs below 90 degrees, in 0% of runs beyond" in text
+    assert "switches 2.0 to 2.0 times (medians; at most 8 by theory)" in text
+    assert "slides in 60% to 67% below 90 degrees, 0% beyond" in text
     assert "slides begin at 80 degrees" in text
     assert "0% with opposite signs, 60% with one sign" in text
     assert "repels only with the square loss" in text
     assert 80 <= len(text.split()) <= 160
     never = _found(lambda grid: grid["mu"] > 2).paragraph
-    assert "Separable data never made a neuron slide, down to mu = -0.8" in never
+    assert "No neuron slid, down to mu = -0.8" in never
 
 
 def test_pairs_and_neurons_are_counted_from_the_table_of_switches():

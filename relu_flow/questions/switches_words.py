@@ -30,7 +30,7 @@ def paragraph(found: dict[str, dict[str, xr.Dataset]], broken: dict[str, tuple[i
         + _teachers(found["teachers"])
         + _rare(found)
         + "All with 8 inputs in 4 dimensions, 20 neurons, both layers trained and scale 1e-4; "
-        "what comes after the small loss at which runs end is not counted."
+        "nothing is counted after the small loss at which runs end."
     )
 
 
@@ -49,11 +49,17 @@ def _separable(found: dict[str, xr.Dataset]) -> str:
     share = found["any slides"].sortby("mu")
     lowest = float(share["mu"][0])
     first = _first(found["any slides"], "mu", descending=True)
+    switches = found["switches"]["estimate"]
+    number = switches.where(switches["mu"] > 0)
+    often = (
+        f"With mu > 0 a neuron of separable data switches {float(number.min()):.1f} to "
+        f"{float(number.max()):.1f} times (medians; at most 8 by theory). "
+    )
     if first is None:
-        return f"Separable data never made a neuron slide, down to mu = {lowest:g}. "
+        return often + f"No neuron slid, down to mu = {lowest:g}. "
     slides = found["slides"].sel(mu=lowest)["estimate"]
-    return (
-        f"Separable data: going down, slides begin at mu = {first:g} "
+    return often + (
+        f"Going down, slides begin at mu = {first:g} "
         f"({_percent(share.sel(mu=first))} of runs) and come to {_percent(share.sel(mu=lowest))} "
         f"at {lowest:g}, with {float(slides):.2g} a neuron. "
     )
@@ -66,8 +72,8 @@ def _clusters(found: dict[str, xr.Dataset]) -> str:
     for name, where in (("below", narrow), ("beyond", wide)):
         if bool(where.any()):
             part = share.where(where)
-            said.append(f"in {_span(part)} of runs {name} 90 degrees")
-    return f"Two clusters: slides {', '.join(said)}. "
+            said.append(f"{_span(part)} {name} 90 degrees")
+    return f"Two clusters: slides in {', '.join(said)}. "
 
 
 def _span(values: xr.DataArray) -> str:
