@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from relu_flow.questions import rank_angle, rank_scale
+from relu_flow.questions import by_seed, rank_angle, rank_scale
 from relu_flow.questions.catalogue import answer
 from relu_flow.study.plan import Plan
 
@@ -85,17 +85,46 @@ def scales():
     true = {(w, n): draw.normal(-4.0 - (w == 20), 0.4, 30) for w in widths for n in samples}
     asked = []
 
-    def ranks(shape):
-        def of(seeds, log_scales):
-            asked.append(len(seeds) * len(log_scales))
-            above = np.array(log_scales)[:, None] > true[shape][seeds]
-            return np.where(above, 2.0, 1.0)
+    def thresholds(shape):
+        def run(study):
+            asked.append(len(study.seeds) * len(study.log_scales))
+            above = np.array(study.log_scales)[:, None] > true[shape][list(study.seeds)]
+            return ended(study, np.where(above, 2.0, 1.0))
 
-        return of
+        return by_seed.scale_thresholds(
+            lambda seeds, log_scales: rank_scale.study(shape, seeds, log_scales, 0),
+            run,
+            lambda tree: rank_scale.rank_one(tree, "stable_rank"),
+            range(30),
+            *rank_scale.RANGE,
+            tolerance=rank_scale.TOLERANCE,
+        )
 
-    found = {shape: rank_scale.thresholds(ranks(shape), list(range(30))) for shape in true}
+    found = {shape: thresholds(shape) for shape in true}
     allowed = {shape: {k: -100.0 * (shape[0] + k) for k in range(30)} for shape in true}
     return true, found, allowed, asked
+
+
+def ended(study, rank, failed=False):
+    """Return what a study would collect if runs ended with these ranks."""
+    several = len(study.log_scales) > 1
+    dims = ["log_scale", "seed"] if several else ["seed"]
+    shaped = rank if several else rank[0]
+    result = np.where(np.broadcast_to(failed, shaped.shape), 1, 0)
+    coords = {"seed": list(study.seeds)} | (
+        {"log_scale": list(study.log_scales)} if several else {}
+    )
+    return xr.DataTree.from_dict(
+        {
+            "/": xr.Dataset(coords=coords),
+            "/runs": xr.Dataset({"result": (dims, result)}),
+            "/milestones": xr.Dataset(
+                {"milestone_time": ([*dims, "milestone"], np.ones((*shaped.shape, 1)))},
+                coords={"milestone": ["converged"]},
+            ),
+            "/end": xr.Dataset({"stable_rank": (dims, shaped)}),
+        }
+    )
 
 
 def test_each_seeds_scale_is_bracketed(scales):
@@ -104,56 +133,69 @@ def test_each_seeds_scale_is_bracketed(scales):
         assert np.all(each.low <= true[shape])
         assert np.all(true[shape] <= each.high)
         assert np.all(each.high - each.low <= rank_scale.TOLERANCE)
-    # Far fewer than the 47 values a seed that a grid as fine would need.
+    # Far fewer than the 58 values a seed that a grid as fine would need.
     assert sum(asked) < 4 * 30 * 20
 
 
 def test_medians_stand_beside_bounds_of_the_same_seeds(scales):
     true, found, allowed, _ = scales
-    answered = rank_scale.findings(found, allowed, 32)
-    medians = [row for row in answered.rows if "median" in row.quantity]
-    for (shape, values), row in zip(true.items(), medians, strict=True):
+    answered = rank_scale.findings({"stable_rank": found}, allowed, 32)
+    for (shape, values), row in zip(true.items(), answered.rows, strict=True):
         assert f"width {shape[0]}, {shape[1]} samples" in row.quantity
         np.testing.assert_allclose(row.measured, np.median(values) / math.log(10), atol=0.1)
         assert row.low < np.median(values) / math.log(10) < row.high
         np.testing.assert_allclose(row.bound, -100 * (shape[0] + 14.5) / math.log(10))
         assert "2 seeds have no growing neuron" in row.note
     moved = (np.median(true[20, 8]) - np.median(true[5, 8])) / math.log(10)
+    drawn = answered.data["scale"].sel(criterion="stable_rank", samples=8)
     np.testing.assert_allclose(
-        float(answered.data["scale"].sel(width=20, samples=8))
-        - float(answered.data["scale"].sel(width=5, samples=8)),
-        moved,
-        atol=0.15,
+        float(drawn.sel(width=20)) - float(drawn.sel(width=5)), moved, atol=0.15
     )
-    assert "From width 5 to 20 it moves by -0." in answered.paragraph
+    assert "from width 5 to 20 this moves by -0." in answered.paragraph
     assert "apart in 2 of 2 cases" in answered.paragraph
-    assert "From number of samples 4 to 8" in answered.paragraph
+    assert "from number of samples 4 to 8" in answered.paragraph
 
 
 def test_seeds_that_fail_have_no_threshold():
-    def ranks(seeds, log_scales):
-        values = np.where(np.array(log_scales)[:, None] > -3.0, 2.0, 1.0) * np.ones(len(seeds))
-        return np.where(np.array(seeds) == 2, np.nan, values)
+    def run(study):
+        rank = np.where(np.array(study.log_scales)[:, None] > -3.0, 2.0, 1.0)
+        rank = rank * np.ones(len(study.seeds))
+        return ended(study, rank, failed=np.array(study.seeds) == 2)
 
-    found = rank_scale.thresholds(ranks, [0, 2, 7])
+    found = by_seed.scale_thresholds(
+        lambda seeds, log_scales: rank_scale.study((5, 4), seeds, log_scales, 0),
+        run,
+        lambda tree: rank_scale.rank_one(tree, "stable_rank"),
+        [0, 2, 7],
+        *rank_scale.RANGE,
+        tolerance=0.1,
+    )
     assert np.isnan(found.low[1])
     assert found.quantile().tally.failed == 1
+    assert np.all(np.abs(found.low[[0, 2]] + 3.0) < 0.11)
+
+
+def test_runs_that_do_not_converge_have_not_rank_one():
+    study = rank_scale.study((5, 4), (0, 1), (-2.0, -1.0), 0)
+    tree = ended(study, np.ones((2, 2)))
+    tree["milestones/milestone_time"][0, 1] = np.inf
+    np.testing.assert_array_equal(rank_scale.rank_one(tree, "stable_rank"), [[1, 0], [1, 1]])
 
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_studies_can_be_planned(quick):
     assert Plan.of(rank_angle.study(quick, 3)).size >= 200
     widths, samples = rank_scale.shapes(quick)
-    plan = Plan.of(rank_scale.study(widths[-1], samples[-1], [1, 5], [-2.0, -1.0], 3))
+    plan = Plan.of(rank_scale.study((widths[-1], samples[-1]), (1, 5), (-2.0, -1.0), 3))
     assert plan.groups[0].shape == (samples[-1], 4, widths[-1])
 
 
 def test_bounds_are_of_the_seeds_own_data():
-    bounds = rank_scale.bounds(5, 4, 6, 0)
+    bounds = rank_scale.bounds((5, 4), 6, 0)
     assert set(bounds) <= set(range(6))
     assert len(set(bounds.values())) == len(bounds) >= 4
     assert max(bounds.values()) < -1e3
-    assert rank_scale.bounds(5, 4, 6, 1) != bounds
+    assert rank_scale.bounds((5, 4), 6, 1) != bounds
 
 
 def test_bad_input_is_named(tmp_path):
