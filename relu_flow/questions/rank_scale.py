@@ -200,7 +200,8 @@ def _where(half: dict[Shape, Interval], name: str) -> str:
     estimates = [each.estimate / _DECADE for each in half.values()]
     return (
         f"With the median seed rank one ({name}) holds up to scales from "
-        f"10^{min(estimates):.2f} to 10^{max(estimates):.2f}, over {len(half)} pairs of width and number of samples; "
+        f"10^{min(estimates):.2f} to 10^{max(estimates):.2f}, over {len(half)} pairs of width "
+        "and number of samples; "
         f"{_trend(half, 0, 'width')}{_trend(half, 1, 'number of samples')}".rstrip("; ")
         + "."
     )
