@@ -115,7 +115,7 @@ def reproduce(
 
 @app.command
 def question(
-    name: Literal["rank-angle", "rank-scale"],
+    name: Literal["rank-angle", "rank-scale", "bounds", "switches"],
     *,
     quick: bool = False,
     seed: int = 0,
@@ -133,7 +133,8 @@ def question(
     ----------
     name
         Which: rank-angle, rank bias against the teacher's angle; rank-scale, where rank one
-        breaks as the scale grows.
+        breaks as the scale grows; bounds, how loose those of early alignment are; switches, how
+        often neurons slide, tie, repel and die.
     quick
         A small form, within a minute or two on two cores.
     seed

@@ -9,9 +9,9 @@ import xarray as xr
 from relu_flow import ExponentialLoss, Problem, TwoLayerReLU
 from relu_flow.experiment import run_experiments
 from relu_flow.questions import bounds
-from relu_flow.questions.worst_path import remaining, worst_path
 from relu_flow.report.question_bounds import bounds_figure
 from relu_flow.study.plan import Plan
+from relu_flow.theory.early_alignment_path import remaining, worst_path
 
 NUMBERS, MUS, SEEDS = np.array([4, 16]), np.array([0.1, 0.4]), 12
 
@@ -216,12 +216,6 @@ def test_what_comes_first_is_told_from_milestones_and_the_start():
     tree["times"] = xr.Dataset(large, coords={"time": [0.0]})
     found = bounds.in_place_first(tree).to_numpy()
     np.testing.assert_array_equal(found[:5], [0.0, 1.0, np.nan, 0.0, 1.0])
-
-
-def test_values_asked_of_the_same_seeds_are_one_study():
-    values, who = np.array([-3.0, -2.0, -3.0, -2.0, -1.0]), np.array([0, 0, 1, 1, 2])
-    blocks = sorted(bounds._blocks(values, who))
-    assert blocks == [((-3.0, -2.0), (0, 1)), ((-1.0,), (2,))]
 
 
 @pytest.mark.parametrize("quick", [True, False])

@@ -127,6 +127,12 @@ def ended(study, rank, failed=False):
     )
 
 
+def test_scales_asked_of_the_same_seeds_are_one_study():
+    scales, who = np.array([-3.0, -2.0, -2.0, -3.0, -1.0]), np.array([0, 0, 1, 1, 2])
+    blocks = sorted(by_seed._blocks(scales, who))
+    assert blocks == [((0, 1), (-3.0, -2.0)), ((2,), (-1.0,))]
+
+
 def test_each_seeds_scale_is_bracketed(scales):
     true, found, _, asked = scales
     for shape, each in found.items():

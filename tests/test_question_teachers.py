@@ -119,17 +119,17 @@ def test_times_of_seeds_that_stay_are_beyond_all_others(found):
 
 
 def test_wording_follows_the_numbers(found):
-    assert "7 of 8 settings; fewest with 70%" in found.paragraph
-    assert "of 3 (graded norms, one sign; 100% at scale 0.0001)" in found.paragraph
+    assert "7 of 8 settings; fewest, 70%" in found.paragraph
+    assert "with 3 (graded norms, one sign; 100% at scale 0.0001)" in found.paragraph
     assert "Up to 30% in a setting stayed at a plateau" in found.paragraph
-    assert f"{0.02 / (3 / 14 / 6):.2f} times that of leaving out" in found.paragraph
+    assert f"{0.02 / (3 / 14 / 6):.2f} times that without the smallest" in found.paragraph
     assert "nearly the same in all" in found.paragraph
-    assert "50% [30%, 70%] with 10 neurons and 95%" in found.paragraph
+    assert "50% [30%, 70%] with 10 and 95%" in found.paragraph
     assert 80 <= len(found.paragraph.split()) <= 160
     other = teachers.findings(made_up(stuck=0, ratio=1.1)).paragraph
     assert "every seed came to zero loss" in other
     assert "None stayed at a plateau" in other
-    assert "medians of 1.10; in a setting only 0%" in other
+    assert "medians of 1.10, within 2% of 1 in as few as 0%" in other
 
 
 def test_what_is_compared_with_is_the_teachers_own():

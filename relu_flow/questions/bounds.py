@@ -5,20 +5,18 @@ are in their cones or dead by $t_1 = 16\ln n/(\min\{\zeta, \xi\}\sqrt\mu X_{\min
 of at most their eq. (28), whose logarithm falls like $-n\ln n$ times $t_1/\ln n$. What the rates
 really are is left open. Here both are measured, and compared as laws in $n$ and $\mu$ with $t_1$,
 with the path of patterns in its proof, and with a sharper path (after the same, re-derived in
-`worst_path`). The scale is compared through the event that the theorem is about: all neurons are
-in place before an output exceeds a quarter.
+`theory/early_alignment_path.py`). The scale is compared through the event that the theorem is
+about: all neurons are in place before an output exceeds a quarter.
 """
 
 from collections.abc import Callable, Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from ..experiment import Bench, Experiment, Findings, Row
 from ..report.question_bounds import bounds_figure
-from ..study.batch import draw
+from ..study.batch import initial_states
 from ..study.exponents import fit_exponent
 from ..study.outcomes import Interval
 from ..study.plan import Plan
@@ -26,11 +24,12 @@ from ..study.spec import Study
 from ..study.statistics import over_seeds
 from ..study.survival import survival
 from ..study.threshold import Finding
-from ..study.threshold_seeds import SeedThresholds, find_seed_thresholds
+from ..study.threshold_seeds import SeedThresholds
 from ..theory.early_alignment_constants import constants
+from ..theory.early_alignment_path import worst_path
 from . import summary
 from .bounds_words import paragraph
-from .worst_path import worst_path
+from .by_seed import scale_thresholds
 
 VANISHING = -1e8  # log scale: below eq. (28)'s for all data here
 SCALES = (-12.0, 0.0)  # where the largest log scale is looked for
@@ -85,27 +84,12 @@ def limits(plan: Plan) -> dict[str, np.ndarray]:
         `lemma_3`, logarithms of the largest scale of eq. (28) and of Lemma 3.
     """
     found = np.empty((plan.size, 5))
-    seeds = len(plan.study.seeds)
-    for group in plan.groups:
-        lanes = [(case, k) for case in group.cases for k in range(seeds)]
-        chosen = [plan.cases[case] for case, _ in lanes]
-        number = np.asarray([plan.study.seeds[k] for _, k in lanes], np.uint32)
-        scale = np.asarray([case.log_scale for case in chosen])
-        real = {name: np.asarray([case.data[name] for case in chosen]) for name in group.real}
-
-        def one(lane, group=group):
-            return draw(plan.study, group, lane[0], lane[1], lane[2], {})
-
-        everything = jax.tree.map(jnp.asarray, (number, scale, real))
-        own = jax.jit(lambda lanes, one=one: jax.lax.map(one, lanes))(everything)
-        own = jax.tree.map(np.asarray, own)
-        for lane, (case, k) in enumerate(lanes):
-            problem, network = jax.tree.map(lambda x, lane=lane: x[lane], own)
-            held = constants(problem, network)
-            found[case * seeds + k] = (
-                held.t_1, max(held.path(0), held.path(1)), worst_path(problem, network, held.mu),
-                held.log_scale_bound, held.log_lemma_3_scale,
-            )  # fmt: skip
+    for run, problem, network in initial_states(plan):
+        held = constants(problem, network)
+        found[run] = (
+            held.t_1, max(held.path(0), held.path(1)), worst_path(problem, network, held.mu),
+            held.log_scale_bound, held.log_lemma_3_scale,
+        )  # fmt: skip
     shape = [len(values) for values in plan.dims.values()]
     names = (*BOUNDS, "scale", "lemma_3")
     return {name: found[:, k].reshape(shape) for k, name in enumerate(names)}
@@ -125,36 +109,19 @@ def largest_scales(bench: Bench, quick: bool) -> Scales:
     for i, n in enumerate(samples):
         for k, mu in enumerate(mus):
             bench.say(f"largest scale for n = {n}, mu = {mu:g}")
-            at = _threshold(bench, n, mu, seeds)
+            at = scale_thresholds(
+                lambda seeds, scales, n=n, mu=mu: _study(n, mu, seeds, scales, bench.seed),
+                lambda one, n=n, mu=mu: bench.study(f"largest scale n {n} mu {mu:g}", one),
+                in_place_first,
+                seeds.tolist(),
+                *SCALES,
+                tolerance=TOLERANCE,
+                batch=6,
+            )
             found[:, i, k] = at.low, at.high
     coords = {"samples": samples, "mu": mus, "seed": seeds}
     low, high = (xr.DataArray(part, coords, list(coords)) for part in found)
     return {"low": low, "high": high}
-
-
-def _threshold(bench: Bench, n: int, mu: float, seeds: np.ndarray) -> SeedThresholds:
-    def property(values: np.ndarray, who: np.ndarray) -> np.ndarray:
-        answers = np.full(values.size, np.nan)
-        for scales, chosen in _blocks(values, who):
-            trial = _study(n, mu, chosen, scales, bench.seed)
-            tree = bench.study(f"largest scale n {n} mu {mu:g}", trial)
-            known = in_place_first(tree)
-            if "log_scale" not in known.dims:
-                known = known.expand_dims(log_scale=list(scales))
-            for i in np.flatnonzero(np.isin(values, scales) & np.isin(who, chosen)):
-                answers[i] = known.sel(log_scale=values[i], seed=who[i])
-        return answers
-
-    return find_seed_thresholds(property, seeds, *SCALES, tolerance=TOLERANCE, batch=6)
-
-
-def _blocks(values: np.ndarray, who: np.ndarray) -> Iterator[tuple[tuple, tuple]]:
-    """Yield values and the seeds that all of them are asked of: a study each."""
-    asked: dict[tuple, list[float]] = {}
-    for value in np.unique(values):
-        asked.setdefault(tuple(np.sort(who[values == value]).tolist()), []).append(float(value))
-    for chosen, scales in asked.items():
-        yield tuple(scales), chosen
 
 
 def in_place_first(tree: xr.DataTree) -> xr.DataArray:

@@ -6,9 +6,14 @@ import jax
 
 from .._cache import use_cache
 from ..experiment import Experiment, Findings, run_experiments
-from . import rank_angle, rank_scale
+from . import bounds, rank_angle, rank_scale, switches
 
-QUESTIONS: tuple[Experiment, ...] = (rank_angle.QUESTION, rank_scale.QUESTION)
+QUESTIONS: tuple[Experiment, ...] = (
+    rank_angle.QUESTION,
+    rank_scale.QUESTION,
+    bounds.QUESTION,
+    switches.QUESTION,
+)
 
 
 def answer(

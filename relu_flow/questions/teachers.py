@@ -241,13 +241,13 @@ def _paragraph(found: dict, wide: xr.Dataset, seen: xr.Dataset) -> str:
     return (
         _learnt(found["learnt"])
         + _stuck(found) + _directions(found) + _plateau(found, seen)
-        + f"Of networks for 3 graded teachers of one sign, {_wide_text(wide)} learnt all. Inputs "
-        f"are 12 in caps of 15 degrees; runs end at a loss of 1e-5 or time {END:g}."
+        + f"Of networks for 3 graded teachers of one sign, {_wide_text(wide)} neurons learnt all. Caps are "
+        f"of 15 degrees; runs end at a loss of 1e-5 or time {END:g}."
     )  # fmt: skip
 
 
 def _learnt(shares: xr.Dataset) -> str:
-    """Name the settings, two at most, in which fewest seeds learn all at the smallest scale."""
+    """Name the setting in which fewest seeds learn all at the smallest scale."""
     share, large = (shares.sel(log_scale=end) for end in (shares["log_scale"].min(),
                                                           shares["log_scale"].max()))  # fmt: skip
     points = share[["estimate", "low", "high"]].stack(point=("teachers", "norms", "signs"))
@@ -256,19 +256,14 @@ def _learnt(shares: xr.Dataset) -> str:
     head = f"With {counts} teachers at scale {scale_text(float(share['log_scale']))} "
     if not missed.sizes["point"]:
         return head + "every seed came to zero loss. "
-    words = []
-    for k in range(min(2, missed.sizes["point"])):
-        one = missed.isel(point=k)
-        other = large["estimate"].sel({n: one[n].item() for n in ("teachers", "norms", "signs")})
-        setting = f"{one['norms'].item()} norms, {one['signs'].item()}"
-        words.append(
-            f"{float(one['estimate']):.0%} [{float(one['low']):.0%}, {float(one['high']):.0%}] of "
-            f"{int(one['teachers'])} ({setting}; {float(other):.0%} at scale "
-            f"{scale_text(float(large['log_scale']))})"
-        )
+    one = missed.isel(point=0)
+    other = large["estimate"].sel({n: one[n].item() for n in ("teachers", "norms", "signs")})
     return (
         f"{head}all seeds came to zero loss in {points.sizes['point'] - missed.sizes['point']} of "
-        f"{points.sizes['point']} settings; fewest with {', '.join(words)}. "
+        f"{points.sizes['point']} settings; fewest, {float(one['estimate']):.0%} "
+        f"[{float(one['low']):.0%}, {float(one['high']):.0%}], with {int(one['teachers'])} "
+        f"({one['norms'].item()} norms, {one['signs'].item()}; {float(other):.0%} at scale "
+        f"{scale_text(float(large['log_scale']))}). "
     )
 
 
@@ -279,7 +274,7 @@ def _stuck(found: dict) -> str:
         return "None stayed at a plateau. "
     return (
         f"Up to {float(share.max()):.0%} in a setting stayed at a plateau, at a median loss "
-        f"{_range(ratio)} times that of leaving out the smallest teacher. "
+        f"{_range(ratio)} times that without the smallest teacher; any others are slow. "
     )
 
 
@@ -289,10 +284,13 @@ def _directions(found: dict) -> str:
     return (
         "The squared norm over that of one direction a teacher has medians of "
         f"{_range(ratio)}"
-        + (", nearly the same in all networks. " if few >= 0.9
-           else f"; in a setting only {few:.0%} of the networks are within {SAME:.0%} of 1: the "
-                "others have not one direction a teacher. ")
-    )  # fmt: skip
+        + (
+            ", nearly the same in all networks. "
+            if few >= 0.9
+            else f", within {SAME:.0%} of 1 in as few as {few:.0%} of networks: others have "
+            "not one direction a teacher. "
+        )
+    )
 
 
 def _plateau(found: dict, seen: xr.Dataset) -> str:
@@ -300,7 +298,7 @@ def _plateau(found: dict, seen: xr.Dataset) -> str:
     if not np.isfinite(over).any():
         return "With graded norms most seeds stay at a plateau as the scale falls. "
     return (
-        "With graded norms the median time to a hundredth of the loss grows with ln(1/scale) at "
+        "With graded norms the median time to 1% of the loss grows with ln(1/scale) at "
         f"{_range(over)} times the rate of a smallest teacher learnt by its own neurons. "
     )
 
@@ -314,7 +312,7 @@ def _wide_text(wide: xr.Dataset) -> str:
     first, last = wide.isel(width=0), wide.isel(width=-1)
     return " and ".join(
         f"{float(one['estimate']):.0%} [{float(one['low']):.0%}, {float(one['high']):.0%}] with "
-        f"{int(one['width'])} neurons"
+        f"{int(one['width'])}"
         for one in (first, last)
     )
 

@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from ..theory.early_alignment_constants import class_signs, pull_scale
+from .early_alignment_constants import class_signs, pull_scale
 
 
 def worst_path(problem: Problem, network: TwoLayerReLU, mu: float) -> float:
