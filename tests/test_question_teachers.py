@@ -121,7 +121,7 @@ def test_times_of_seeds_that_stay_are_beyond_all_others(found):
 def test_wording_follows_the_numbers(found):
     assert "7 of 8 settings; fewest, 70%" in found.paragraph
     assert "with 3 (graded norms, one sign; 100% at scale 0.0001)" in found.paragraph
-    assert "Up to 30% in a setting stayed at a plateau" in found.paragraph
+    assert "Up to 30% in a setting stayed at a plateau, a median loss of" in found.paragraph
     assert f"{0.02 / (3 / 14 / 6):.2f} times that without the smallest" in found.paragraph
     assert "nearly the same in all" in found.paragraph
     assert "50% [30%, 70%] with 10 and 95%" in found.paragraph

@@ -241,8 +241,8 @@ def _paragraph(found: dict, wide: xr.Dataset, seen: xr.Dataset) -> str:
     return (
         _learnt(found["learnt"])
         + _stuck(found) + _directions(found) + _plateau(found, seen)
-        + f"Of networks for 3 graded teachers of one sign, {_wide_text(wide)} neurons learnt all. Caps are "
-        f"of 15 degrees; runs end at a loss of 1e-5 or time {END:g}."
+        + f"Of networks for 3 graded teachers of one sign, {_wide_text(wide)} neurons learnt all. "
+        f"Caps of 15 degrees; runs end at a loss of 1e-5 or time {END:g}."
     )  # fmt: skip
 
 
@@ -273,7 +273,7 @@ def _stuck(found: dict) -> str:
     if not np.isfinite(ratio).any():
         return "None stayed at a plateau. "
     return (
-        f"Up to {float(share.max()):.0%} in a setting stayed at a plateau, at a median loss "
+        f"Up to {float(share.max()):.0%} in a setting stayed at a plateau, a median loss of "
         f"{_range(ratio)} times that without the smallest teacher; any others are slow. "
     )
 
