@@ -115,7 +115,7 @@ def reproduce(
 
 @app.command
 def question(
-    name: Literal["rank-angle", "rank-scale", "bounds", "switches"],
+    name: Literal["rank-angle", "rank-scale", "correlation", "teachers", "bounds", "switches"],
     *,
     quick: bool = False,
     seed: int = 0,
@@ -133,8 +133,9 @@ def question(
     ----------
     name
         Which: rank-angle, rank bias against the teacher's angle; rank-scale, where rank one
-        breaks as the scale grows; bounds, how loose those of early alignment are; switches, how
-        often neurons slide, tie, repel and die.
+        breaks as the scale grows; correlation, orthogonal against correlated inputs; teachers,
+        two and more of them; bounds, how loose those of early alignment are against n and mu;
+        switches, how often neurons slide, tie, repel and die.
     quick
         A small form, within a minute or two on two cores.
     seed

@@ -1,6 +1,7 @@
 """The questions about rank, answered from studies made up so that the answer is known."""
 
 import math
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,9 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+from relu_flow.cli import question
 from relu_flow.questions import by_seed, rank_angle, rank_scale
-from relu_flow.questions.catalogue import answer
+from relu_flow.questions.catalogue import QUESTIONS, answer
 from relu_flow.study.plan import Plan
 
 SEEDS = 40
@@ -225,3 +227,9 @@ def test_quick_form(name, tmp_path, capsys):
     assert (folder / "figure.png").stat().st_size > 20_000
     again = answer(name, tmp_path, quick=True, quiet=True, cache=False)
     assert again.rows == found.rows
+
+
+def test_the_command_names_every_question():
+    known = [each.name for each in QUESTIONS]
+    assert list(get_args(get_type_hints(question)["name"])) == known
+    assert all(name in (question.__doc__ or "") for name in known)

@@ -6,11 +6,13 @@ import jax
 
 from .._cache import use_cache
 from ..experiment import Experiment, Findings, run_experiments
-from . import bounds, rank_angle, rank_scale, switches
+from . import bounds, correlation, rank_angle, rank_scale, switches, teachers
 
 QUESTIONS: tuple[Experiment, ...] = (
     rank_angle.QUESTION,
     rank_scale.QUESTION,
+    correlation.QUESTION,
+    teachers.QUESTION,
     bounds.QUESTION,
     switches.QUESTION,
 )
