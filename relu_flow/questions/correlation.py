@@ -347,8 +347,8 @@ def _transition(power: Exponent | None, slope: Exponent | None) -> str:
         f"The cosine from which all neurons align goes as the scale to the power {p.estimate:.3f} "
         f"[{p.low:.3f}, {p.high:.3f}], "
         + ("compatible with" if holds else f"{abs(p.estimate - POWER):.3f} off")
-        + f" the {POWER:.3f} derived for vanishing scales ({power.seeds} seeds, those with a neuron "
-        "active on both inputs from the start)"
+        + f" the {POWER:.3f} derived for vanishing scales ({power.seeds} seeds, those with a "
+        "neuron active on both inputs from the start)"
     )
     if p.low > 0:
         text += ": with the scale the transition moves to zero"
