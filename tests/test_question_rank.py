@@ -57,7 +57,7 @@ def test_shares_of_rank_one_are_counts_with_wilsons_intervals():
             assert bool(row.note) == (angle < 45)
     assert "up to 30 degrees" in found.paragraph
     assert "At 85 degrees 25%" in found.paragraph
-    assert "changes by +0% to +20%, of that from 0.0001 on by +0% to +20%" in found.paragraph
+    assert "From scale 0.0001 to 1e-08 the fraction changes by +0% to +20%:" in found.paragraph
     assert "it still moves with the scale" in found.paragraph
 
 

@@ -103,9 +103,13 @@ def _with_scale(share: xr.Dataset) -> str:
     whole, rest = (last - first).to_numpy(), (last - middle).to_numpy()
     said = (
         f"From scale {scale_text(scales[-1])} to {scale_text(scales[0])} the fraction changes by "
-        f"{whole.min():+.0%} to {whole.max():+.0%}, of that from {scale_text(scales[1])} on by "
-        f"{rest.min():+.0%} to {rest.max():+.0%}: "
+        f"{whole.min():+.0%} to {whole.max():+.0%}"
     )
+    if len(scales) > 2:
+        said += (
+            f", of that from {scale_text(scales[1])} on by {rest.min():+.0%} to {rest.max():+.0%}"
+        )
+    said += ": "
     if np.abs(rest).max() <= _STILL:
         return said + "what is lost does not come back with the scale. "
     return said + (
