@@ -30,6 +30,7 @@ def teachers_figure(data: xr.Dataset, path: Path) -> None:
     _by_count(axes[0, 1], data, "ratio")
     axes[0, 1].axhline(1, color="0.5", ls=":", lw=1)
     axes[0, 1].set_ylabel("median squared norm / one direction a teacher's")
+    axes[0, 1].margins(y=0.35)  # room for the legend
     for axis in axes[0]:
         axis.set_title(f"Scale {scale_text(scale)}", fontsize=10)
         axis.legend(fontsize=8)
