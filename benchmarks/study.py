@@ -211,7 +211,7 @@ def worker_kills(times: int, folder: Path) -> None:
     chosen, killed = random.Random(1), 0
     while process.poll() is None and killed < times:
         before = len(list(out.glob("chunks/[0-9]*")))
-        while process.poll() is None and len(list(out.glob("chunks/[0-9]*"))) < before + 5:
+        while process.poll() is None and len(list(out.glob("chunks/[0-9]*"))) < before + 3:
             time.sleep(0.01)
         workers = descendants(process.pid)
         if workers and process.poll() is None:
