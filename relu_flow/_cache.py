@@ -1,9 +1,16 @@
-"""The user's cache of compiled programs, for the command line (the library sets nothing)."""
+"""What the commands set of JAX before they compute (the library sets nothing)."""
 
 import os
 from pathlib import Path
 
 import jax
+
+
+def prepare(cache: bool) -> None:
+    """Compute in float64, and keep compiled programs if that is wanted."""
+    jax.config.update("jax_enable_x64", True)
+    if cache:
+        use_cache()
 
 
 def use_cache() -> None:

@@ -288,9 +288,10 @@ def report(
         Keep compiled programs in the user's cache folder.
     """
     with _messages("the page was not written."):
-        _prepare(cache)
+        from ._cache import prepare
         from .report.page import write_page
 
+        prepare(cache)
         print(write_page(folder, out, run=run, fan=fan))
 
 
@@ -304,22 +305,12 @@ def _run_study(
     quiet: bool,
 ) -> None:
     with _messages(f"the same command goes on from {out}."):
-        _prepare(cache)
+        from ._cache import prepare
         from .run_studies import run
 
+        prepare(cache)
         code = run(spec, out, dask=dask, workers=workers, shard=shard, quiet=quiet)
     sys.exit(code)
-
-
-def _prepare(cache: bool) -> None:
-    """Compute in float64, and keep compiled programs if that is wanted."""
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
-    if cache:
-        from ._cache import use_cache
-
-        use_cache()
 
 
 @contextmanager

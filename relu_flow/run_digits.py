@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ._cache import use_cache
+from ._cache import prepare
 from .data.digits import digits, separable_fraction
 from .flow.solve import solve
 from .flow.trajectory import RESULTS, Trajectory
@@ -61,9 +61,7 @@ class DigitsOptions:
 def run_digits(options: DigitsOptions, out: Path, cache: bool, quiet: bool) -> None:
     """Run the main job and write what it found to the folder `out`."""
     options.check()
-    jax.config.update("jax_enable_x64", True)
-    if cache:
-        use_cache()
+    prepare(cache)
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     problem = digits(options.classes, options.images, _LOSSES[options.loss]())

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import jax
-
-from .._cache import use_cache
+from .._cache import prepare
 from ..experiment import Experiment, Findings, run_experiments
 from . import bounds, correlation, rank_angle, rank_scale, switches, teachers
 
@@ -38,9 +36,7 @@ def answer(
         raise ValueError(f"Argument `name` must be one of {known}, but it is {name!r}.")
     if not 0 <= seed < 2**32:
         raise ValueError(f"Argument `seed` must be from 0 to 2**32 - 1, but it is {seed}.")
-    jax.config.update("jax_enable_x64", True)
-    if cache:
-        use_cache()
+    prepare(cache)
     found = run_experiments(
         "the questions", QUESTIONS, out, only=(name,), quick=quick, seed=seed, quiet=quiet,
         workers=workers,

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import jax
-
-from .._cache import use_cache
+from .._cache import prepare
 from ..experiment import Experiment, Findings, run_experiments
 from . import early_alignment, multi_phase, single_neuron
 
@@ -28,9 +26,7 @@ def reproduce_paper(
     """Run a paper's experiments in float64; see `run_experiments`."""
     if seed < 0:
         raise ValueError(f"Argument `seed` must not be negative, but it is {seed}.")
-    jax.config.update("jax_enable_x64", True)
-    if cache:
-        use_cache()
+    prepare(cache)
     return run_experiments(
         paper, PAPERS[paper], out / paper, only=only, quick=quick, seed=seed, quiet=quiet
     )
