@@ -10,11 +10,12 @@ import math
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..model.loss import AbstractLoss
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem, parallel_groups
+from .tolerances import ORTHOGONAL, eps
 
 
 class Frame(eqx.Module):
@@ -26,6 +27,10 @@ class Frame(eqx.Module):
         targets: As in the problem.
         representative: Lowest-numbered sample on the same hyperplane.
         factor: Each input over its representative.
+        gram: Products of the inputs; what is zero by structure is exactly zero.
+        overlap: Products of their norms where `gram` is not zero: what rounding errors of
+            sums over it are measured by.
+        rank: Dimension of the inputs' span.
         loss: Loss of one sample.
         sample_weight: The constant before each sample's loss.
         train_outer: Whether the outer weights move.
@@ -36,6 +41,9 @@ class Frame(eqx.Module):
     targets: Float[Array, " samples"]
     representative: Int[Array, " samples"]
     factor: Float[Array, " samples"]
+    gram: Float[Array, "samples samples"]
+    overlap: Float[Array, "samples samples"]
+    rank: Int[Array, ""]
     loss: AbstractLoss
     sample_weight: float = eqx.field(static=True)
     train_outer: bool = eqx.field(static=True)
@@ -49,9 +57,14 @@ class Frame(eqx.Module):
             inputs = jnp.pad(inputs @ problem.basis, ((0, 0), (0, 1)))
             # Rounding must not part inputs that share a hyperplane.
             inputs = factor[:, None] * inputs[representative]
+        norms = jnp.linalg.norm(inputs, axis=1)
+        gram, overlap = _products(problem.inputs, norms)
         return cls(
             inputs=inputs,
-            norms=jnp.linalg.norm(inputs, axis=1),
+            norms=norms,
+            gram=gram,
+            overlap=overlap,
+            rank=problem.rank,
             targets=problem.targets,
             representative=representative,
             factor=factor,
@@ -59,6 +72,11 @@ class Frame(eqx.Module):
             sample_weight=problem.sample_weight,
             train_outer=problem.train == "both",
         )
+
+    @property
+    def own(self) -> Bool[Array, " samples"]:
+        """Which samples stand for a hyperplane: the first of those that share it."""
+        return self.representative == jnp.arange(self.norms.shape[0])
 
     def pull(self, outputs: Float[Array, " samples"]) -> Float[Array, " samples"]:
         """Return minus the derivative of the reduced loss by each output."""
@@ -77,6 +95,22 @@ class Frame(eqx.Module):
         positive = total.at[..., self.representative].add(pull * jnp.maximum(self.factor, 0))
         negative = total.at[..., self.representative].add(pull * jnp.maximum(-self.factor, 0))
         return positive, negative
+
+
+def norm(vectors: Float[Array, "*batch features"]) -> Float[Array, " *batch"]:
+    """Return Euclidean norms of which no square under- or overflows."""
+    largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
+    scaled = vectors / jnp.where(largest > 0, largest, 1.0)
+    return largest[..., 0] * jnp.linalg.norm(scaled, axis=-1)
+
+
+def _products(inputs: Float[Array, "samples features"], norms: Float[Array, " samples"]):
+    """Return `Frame.gram` and `Frame.overlap`."""
+    size = norms[:, None] * norms
+    product = inputs @ inputs.T
+    resolution = ORTHOGONAL * eps(inputs) * inputs.shape[1] ** 0.5
+    orthogonal = jnp.abs(product) <= resolution * size
+    return jnp.where(orthogonal, 0.0, product), jnp.where(orthogonal, 0.0, size)
 
 
 class Neurons(eqx.Module):

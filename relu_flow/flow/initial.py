@@ -3,11 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .field import slide_inputs
 from .frame import Frame, Neurons
-from .switching import ACTIVE, INACTIVE, SLIDING, Modes, near_hyperplanes, rounding
+from .switching import ACTIVE, INACTIVE, SLIDING, Modes, Motion, near_hyperplanes, normal_push
+from .tolerances import ROUNDING, eps
 
 
 def initial_modes(frame: Frame, neurons: Neurons, slots: int) -> tuple[Modes, Int[Array, ""]]:
@@ -19,30 +20,41 @@ def initial_modes(frame: Frame, neurons: Neurons, slots: int) -> tuple[Modes, In
     """
     inner, samples = neurons.inner, frame.inputs.shape[0]
     near = near_hyperplanes(frame, inner)
-    side = jnp.where((inner @ frame.inputs.T > 0) & ~near, ACTIVE, INACTIVE)
-    side = side[:, frame.representative]
-    side = jnp.where(frame.factor > 0, side, 1 - side).astype(jnp.int8)
-    own = frame.representative == jnp.arange(samples)
-
-    active = (side == ACTIVE).astype(inner.dtype)
-    amplitude = neurons.amplitude(frame.train_outer) * neurons.outer
-    pull = frame.pull(amplitude @ (active * (inner @ frame.inputs.T)))
-    drive = (active * pull) @ frame.inputs
-    positive, negative = frame.group_pulls(pull)
-    outer = neurons.outer[:, None]
-    below = outer * (drive @ frame.inputs.T)
-    above = below + outer * (positive + negative) * frame.norms**2
-    zero = rounding(inner) * jnp.abs(outer) * frame.norms * (jnp.abs(pull) @ frame.norms)
-    repelling = near & own & (above > zero) & (below < -zero)
-    pinned = near & own & (above > zero) & (jnp.abs(below) <= zero)
+    height = jnp.where(near, 0.0, inner @ frame.inputs.T)
+    side = jnp.where(height > 0, ACTIVE, INACTIVE)[:, frame.representative]
+    side = jnp.where(frame.factor > 0, side, 1 - side)
+    # Zero inner weights are on no side: they rest.
+    side = jnp.where(jnp.any(inner != 0, axis=1)[:, None], side, INACTIVE).astype(jnp.int8)
+    none = jnp.zeros((inner.shape[0], 0, inner.shape[1]), inner.dtype)
+    modes = Modes(side, height, jnp.full(none.shape[:2], samples, jnp.int32), none)
+    repelling, pinned = _unstable(frame, neurons, modes, near & frame.own)
 
     staying = repelling[:, frame.representative]
     side = jnp.where(staying, SLIDING, side).astype(jnp.int8)
     find = lambda row: jnp.nonzero(row, size=slots, fill_value=samples)[0]
     slides = jax.vmap(find)(repelling).astype(jnp.int32)
     dual = jnp.zeros((*slides.shape, inner.shape[1]), inner.dtype)
-    modes = with_dual(frame, Modes(side, near, slides, dual))
+    modes = with_dual(frame, Modes(side, height, slides, dual))
     return modes, jnp.sum(repelling | pinned, dtype=jnp.int32)
+
+
+def _unstable(frame: Frame, neurons: Neurons, modes: Modes, near: Bool[Array, "width samples"]):
+    """Return who is on a hyperplane that pushes it off on both sides, or on the active one."""
+    active = (modes.side == ACTIVE).astype(neurons.inner.dtype)
+    amplitude = neurons.amplitude(frame.train_outer) * neurons.outer
+    outputs = amplitude @ (active * modes.height[:, frame.representative] * frame.factor)
+    pull = frame.pull(outputs)[None, None, :]
+    doubt = ROUNDING * eps(pull) * jnp.abs(pull)
+    one, rate = neurons.outer[None], jnp.ones_like(neurons.outer)
+    drive = ((active * pull) @ frame.inputs)[:1]
+    push, error, _, _ = normal_push(frame, modes, Motion(pull, doubt, one, rate, drive))
+    positive, negative = frame.group_pulls(pull[0, 0])
+    outer, push, error = neurons.outer[:, None], push[0], error[0]
+    below = outer * push
+    above = outer * (push + (positive + negative) * jnp.diagonal(frame.gram))
+    zero = jnp.abs(outer) * error
+    unstable = near & (above > zero)
+    return unstable & (below < -zero), unstable & (jnp.abs(below) <= zero)
 
 
 def with_dual(frame: Frame, modes: Modes) -> Modes:

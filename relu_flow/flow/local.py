@@ -10,26 +10,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._series import evaluate
+from .._series import evaluate, shift_matrix
 from .field import Frozen, Weights, project
 from .frame import Frame
 from .roots import first_violation
-from .step import Step, force_on, may_switch, motion_of, pull_floor, scaled_bernstein, series_size
-from .switching import (
-    ACTIVE,
-    INACTIVE,
-    Modes,
-    constraints,
-    near_hyperplanes,
-    resolve,
-    rounding,
-    shifted,
-)
+from .step import Step, heights_at, may_switch, scaled_bernstein, series_size
+from .switching import ACTIVE, INACTIVE, Modes, Motion, constraints, resolve
 from .taylor import expand_driven, trusted_length
+from .tolerances import GRAZING, VANISHED, eps
 from .trajectory import SwitchLog
 from .truncation import moments_beyond, no_moments
 
-_GRAZING = 1e-6
 _LANES = 8
 
 
@@ -78,16 +69,14 @@ class Passage(eqx.Module):
 class _Lanes(eqx.Module):
     """Neurons on their way through a step; the axis `width` counts them.
 
-    `clock` is the time since the step's start about which the series are expanded (those
-    of the drive excepted, which stay about the start), `reach` how far they are trusted,
-    `logged` the modes whose changes have been written down.
+    `clock` is the time since the step's start about which the series are expanded, `reach`
+    how far they are trusted, `logged` the modes whose changes have been written down.
     """
 
     clock: Float[Array, " width"]
     reach: Float[Array, " width"]
     inner: Float[Array, "order width features"]
     outer: Float[Array, "order width"]
-    drive: Float[Array, "order width features"]
     limits: Float[Array, "width constraints order"]
     modes: Modes
     logged: Int[Array, "width samples"]
@@ -98,8 +87,7 @@ class _Lanes(eqx.Module):
         columns = lambda array: jnp.take(array, chosen, axis=1, mode="clip")
         return _Lanes(
             rows(self.clock), rows(self.reach), columns(self.inner), columns(self.outer),
-            columns(self.drive), rows(self.limits), jax.tree.map(rows, self.modes),
-            rows(self.logged),
+            rows(self.limits), jax.tree.map(rows, self.modes), rows(self.logged),
         )  # fmt: skip
 
     def put(self, chosen: Int[Array, " lanes"], some: "_Lanes") -> "_Lanes":
@@ -109,8 +97,8 @@ class _Lanes(eqx.Module):
         return _Lanes(
             rows(self.clock, some.clock), rows(self.reach, some.reach),
             columns(self.inner, some.inner), columns(self.outer, some.outer),
-            columns(self.drive, some.drive), rows(self.limits, some.limits),
-            jax.tree.map(rows, self.modes, some.modes), rows(self.logged, some.logged),
+            rows(self.limits, some.limits), jax.tree.map(rows, self.modes, some.modes),
+            rows(self.logged, some.logged),
         )  # fmt: skip
 
 
@@ -141,14 +129,14 @@ def advance(
         reach=jnp.broadcast_to(length, (width,)),
         inner=step.series.inner,
         outer=step.series.outer,
-        drive=step.series.drive,
         limits=limits,
         modes=step.modes,
         logged=step.modes.side,
     )
+    heights = heights_at(frame, step.modes, limits, length)
     start = Passage(
         weights=(evaluate(step.series.inner, length), evaluate(step.series.outer, length)),
-        modes=step.modes,
+        modes=eqx.tree_at(lambda m: m.height, step.modes, heights),
         log=log,
         counts=counts,
         moments=no_moments(samples, length.dtype),
@@ -175,8 +163,8 @@ def advance(
         passage.counts,
         (passage.counts.rounds + rounds, passage.counts.stuck | jnp.any(pending)),
     )
-    fresh = _still_fresh(frame, state.modes, state.limits, passage.weights[0])
-    modes = eqx.tree_at(lambda m: m.fresh, state.modes, fresh)
+    # Heights are known at the end, the rest of the modes from the last switch on.
+    modes = eqx.tree_at(lambda m: m.height, state.modes, passage.modes.height)
     return Passage(passage.weights, modes, passage.log, counts, passage.moments)
 
 
@@ -191,24 +179,20 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     switches = jnp.isfinite(first.time) & live
     moved = jnp.where(switches, first.time, 1.0) * ahead
     inner, outer = evaluate(old.inner, moved[:, None]), evaluate(old.outer, moved)
-    gone = jnp.linalg.norm(inner, axis=1) <= rounding(inner) * series_size(old.inner, moved)
-    gone = gone & switches
+    gone = switches & _vanishes(frame, old, first.index, inner, moved)
     inner = jnp.where(gone[:, None], 0.0, inner)
     arrived = ~switches & (ahead >= length - old.clock)
     clock = jnp.where(arrived, length, old.clock + moved)
-
-    change, modes, drive = _switch(
-        frame, step, old, switches, gone, first.index, clock, inner, outer
-    )
+    pull, doubt = step.pulls_at(clock)
+    change, modes = _switch(frame, old, switches, gone, first.index, moved, pull, doubt)
     rates = Frozen(
         rates.active, modes.slides, modes.dual, rates.amplitude, rates.inner_rate, rates.outer_rate
     )
 
     # On from there.
-    local_drive = shifted(drive, clock)
-    series = expand_driven((inner, outer), project(local_drive, rates, frame), rates)
-    motion = motion_of(frame, step, modes, rates, *series, local_drive, clock)
-    limits = constraints(frame, modes, motion)
+    drive = ((modes.side == ACTIVE) * pull) @ frame.inputs
+    series = expand_driven((inner, outer), project(drive, rates, frame), rates)
+    limits = constraints(frame, modes, Motion(pull, doubt, series[1], rates.inner_rate, drive))
     reach = trusted_length(*series, step.tolerance, frame.train_outer)
     left = length - clock
     _, bernstein = scaled_bernstein(limits, left)
@@ -218,63 +202,58 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     # A change of modes is final unless it is found wrong at the same instant.
     final = (finished | ~jnp.any(bernstein[..., 0] < 0, axis=1)) & live
     logged = jnp.where(final[:, None], modes.side, old.logged)
-    new = _Lanes(clock, reach, *series, drive, limits, modes, logged)
+    new = _Lanes(clock, reach, *series, limits, modes, logged)
     log, counts, moments = passage.log, passage.counts, passage.moments
     time = step.start + step.unit * clock
     log = log.append(time, chosen, old.logged, modes.side, final & record)
     found = _count(counts, first, change, switches, live, gone)
     counts = jax.tree.map(lambda new, kept: jnp.where(record, new, kept), found, counts)
     moments = moments + _moments(frame, step, length, rates.amplitude, old, new, moved, live)
-    at_end = (evaluate(series[0], left[:, None]), evaluate(series[1], left))
-    weights = jax.tree.map(
-        lambda all_of, some: all_of.at[chosen].set(some, mode="drop"), passage.weights, at_end
-    )
-    return new, finished, Passage(weights, passage.modes, log, counts, moments)
+    ends = (evaluate(series[0], left[:, None]), evaluate(series[1], left))
+    put = lambda all_of, some: all_of.at[chosen].set(some, mode="drop")
+    weights = jax.tree.map(put, passage.weights, ends)
+    height = put(passage.modes.height, heights_at(frame, modes, limits, left))
+    at_end = eqx.tree_at(lambda m: m.height, passage.modes, height)
+    return new, finished, Passage(weights, at_end, log, counts, moments)
 
 
-def _switch(frame: Frame, step: Step, old: _Lanes, switches, gone, index, clock, inner, outer):
+def _vanishes(frame: Frame, old: _Lanes, index, inner, moved) -> Bool[Array, " lanes"]:
+    """Return whose inner weights are zero, within the span of the inputs.
+
+    Who slides on all but one dimension and meets another hyperplane is at zero, whatever
+    rounding says; and so is who comes from all sides at once, to the rounding of its way.
+    On a line zero is a hyperplane like any other.
+    """
+    samples = frame.norms.shape[0]
+    cornered = (index < samples) & (jnp.sum(old.modes.slides < samples, axis=1) >= frame.rank - 1)
+    size = VANISHED * eps(inner) * series_size(old.inner, moved)
+    return (cornered | (jnp.linalg.norm(inner, axis=1) <= size)) & (frame.rank > 1)
+
+
+def _switch(frame: Frame, old: _Lanes, switches, gone, index, moved, pull, doubt):
     """Apply the rule at the hyperplane to the lanes that switch.
 
     A neuron that is `gone` (its inner weights are zero) is on every hyperplane; of its
     velocities the smallest is zero, so it rests from then on.
     """
-    pull = evaluate(step.series.pull[:, None, :], clock[:, None])
-    here = evaluate(old.drive, clock[:, None])
-    fresh = _still_fresh(frame, old.modes, old.limits, inner)
-    modes = eqx.tree_at(lambda m: m.fresh, old.modes, fresh)
-    force = force_on(frame, step, old.modes)
-    change = jax.vmap(resolve, in_axes=(None, 0, 0, 0, 0, 0, None, None, None, 0))(
-        frame,
-        modes,
-        outer,
-        here,
-        force,
-        pull,
-        step.series.pull,
-        pull_floor(step),
-        step.horizon,
-        index,
+    height = heights_at(frame, old.modes, old.limits, moved)
+    again = (moved == 0) & (_entry(old.modes.height, index) == 0)
+    modes = eqx.tree_at(lambda m: m.height, old.modes, height)
+    outer = jnp.einsum("kml,lk->km", shift_matrix(moved, old.outer.shape[0]), old.outer)
+    change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0))(
+        frame, modes, outer, pull, doubt, index, again
     )
 
     def choose(new, kept):
         return jnp.where(switches.reshape(-1, *(1,) * (new.ndim - 1)), new, kept)
 
-    modes = _resting(jax.tree.map(choose, change.modes, modes), gone)
-    jump = jnp.where(switches, change.drive.T, 0.0)
-    drive = old.drive + jump[:, :, None] * frame.inputs[change.representative]
-    # A neuron that has lost its last input is driven by nothing, not by rounding.
-    alive = jnp.any(modes.side == ACTIVE, axis=1)
-    return change, modes, jnp.where(alive[:, None], drive, 0.0)
+    return change, _resting(jax.tree.map(choose, change.modes, modes), gone)
 
 
-def _still_fresh(frame: Frame, modes: Modes, limits, inner) -> Bool[Array, "width samples"]:
-    """Return which pairs are fresh still: near the hyperplane, or at rest on it so far.
-
-    One that rests has not left, however large its distance, which is rounding, has become
-    relative to a neuron that shrinks.
-    """
-    resting = jnp.all(limits[:, : frame.inputs.shape[0]] == 0, axis=-1)
-    return modes.fresh & (resting | near_hyperplanes(frame, inner))
+def _entry(height: Float[Array, "lanes samples"], index: Int[Array, " lanes"]):
+    """Return one entry a row, the last if there are not as many."""
+    column = jnp.minimum(index, height.shape[1] - 1)[:, None]
+    return jnp.take_along_axis(height, column, axis=1)[:, 0]
 
 
 def _resting(modes: Modes, gone) -> Modes:
@@ -282,7 +261,7 @@ def _resting(modes: Modes, gone) -> Modes:
     row = gone[:, None]
     return Modes(
         jnp.where(row, INACTIVE, modes.side).astype(modes.side.dtype),
-        modes.fresh | row,
+        jnp.where(row, 0.0, modes.height),
         jnp.where(row, modes.side.shape[1], modes.slides),
         jnp.where(row[..., None], 0.0, modes.dual),
     )
@@ -290,7 +269,7 @@ def _resting(modes: Modes, gone) -> Modes:
 
 def _count(counts: Counts, first, change, switches, live, gone) -> Counts:
     """Count what was met in a round."""
-    grazed = jnp.where(live, first.touches, 0) + (switches & (change.transversality < _GRAZING))
+    grazed = jnp.where(live, first.touches, 0) + (switches & (change.transversality < GRAZING))
     return Counts(
         counts.rounds,
         counts.grazes + jnp.sum(grazed, dtype=jnp.int32),

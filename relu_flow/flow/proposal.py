@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .field import FlowField, Frozen, Weights, project
-from .frame import Frame
+from .frame import Frame, norm
 from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
+from .tolerances import OUTPUT, REST, eps, smallest
 
 # Share of `rtol` that a step's own truncation error may take, per neuron.
 _STEP_SHARE = 1e-2
@@ -25,6 +26,7 @@ class Proposal(eqx.Module):
     Attributes:
         series: In units of the frozen rates' time.
         reach: How far the series may be used, in that unit; 0 for a rejected step.
+        trusted: The same, for a rejected step too.
         next_unit: Factor for the unit of the next step.
         accepted: Whether the error was within the tolerance.
         resting: Whether nothing moves any more (see `settle`).
@@ -32,6 +34,7 @@ class Proposal(eqx.Module):
 
     series: Expansion
     reach: Float[Array, ""]
+    trusted: Float[Array, ""]
     next_unit: Float[Array, ""]
     accepted: Bool[Array, ""]
     resting: Bool[Array, ""]
@@ -79,7 +82,7 @@ def _propose_series(solver: Taylor, field, weights, frozen, rtol, forcing) -> Pr
     tolerance = local_tolerance(rtol)
     reach = jnp.min(trusted_length(series.inner, series.outer, tolerance, train_outer))
     reach = jnp.minimum(reach, trusted_pull_length(series.pull, 0.1 * rtol))
-    return Proposal(series, reach, reach, jnp.array(True), jnp.array(False))
+    return Proposal(series, reach, reach, reach, jnp.array(True), jnp.array(False))
 
 
 def local_tolerance(rtol: Float[Array, ""]) -> Float[Array, ""]:
@@ -118,6 +121,7 @@ def _propose_runge_kutta(solver, field: FlowField, weights, frozen, rtol) -> Pro
     return Proposal(
         Expansion(series(inner, weights[0]), series(outer, weights[1]), pull, drive),
         jnp.where(accepted, one, zero),
+        one,
         factor,
         accepted,
         jnp.array(False),
@@ -141,13 +145,15 @@ def settle(
         The proposal and the rates, both without motion if the network is at rest.
     """
     pull = proposal.series.pull[0]
-    eps = jnp.finfo(pull.dtype).eps
-    share = jnp.maximum(32 * eps, 0.1 * rtol)
+    rounding = eps(pull)
+    share = jnp.maximum(REST * rounding, 0.1 * rtol)
     # What errors of steps leave of the outputs, in units of what rounding does to them.
-    stepped = jnp.maximum(1.0, local_tolerance(rtol) / eps)
-    error = share * jnp.abs(pull) + stepped * pull_error
+    stepped = jnp.maximum(1.0, local_tolerance(rtol) / rounding)
+    curvature = frame.sample_weight * frame.loss.curvature(frame.targets, frame.targets)
+    fitted = 0.0 if frame.loss.binary else OUTPUT * rounding * curvature * jnp.abs(frame.targets)
+    error = share * jnp.abs(pull) + stepped * (pull_error + fitted) + smallest(pull)
     drive = project(proposal.series.drive[0], frozen, frame)
-    driven = jnp.linalg.norm(drive, axis=1) > frozen.active @ (error * frame.norms)
+    driven = norm(drive) > frozen.active @ (error * frame.norms)
     resting = ~jnp.any(driven)
 
     def still(series):
@@ -156,6 +162,7 @@ def settle(
     stopped = Proposal(
         jax.tree.map(still, proposal.series),
         proposal.reach,
+        proposal.trusted,
         jnp.where(resting, 1.0, proposal.next_unit),
         proposal.accepted | resting,
         resting,

@@ -10,13 +10,14 @@ from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .field import FlowField, Frozen
-from .frame import Frame, Neurons
+from .frame import Frame, Neurons, norm
 from .initial import initial_modes, with_dual
 from .local import Counts, Passage
 from .probe import LevelCrossing, Look, Records, State
 from .proposal import Proposal, local_tolerance, propose, series_order, settle
 from .step import Step
 from .switching import ACTIVE, onto_slides
+from .tolerances import OUTPUT, eps
 from .trajectory import RESULTS, SwitchLog
 from .truncation import Reach, forcing_series, no_moments
 
@@ -93,6 +94,7 @@ class Equation(eqx.Module):
             modes=state.modes,
             rates=frozen,
             pull_error=pull_error,
+            trusted=proposal.trusted,
             horizon=horizon,
             start=t,
             unit=unit,
@@ -102,21 +104,25 @@ class Equation(eqx.Module):
         return proposal, step
 
     def pull_error(self, weights, frozen: Frozen) -> Float[Array, " samples"]:
-        """Return the rounding error of each pull: that of the output, times the curvature."""
+        """Return what the outputs' rounding errors do to the pulls, at their curvature."""
         frame = self.frame
         outputs = self.field.outputs(weights, frozen)
-        size = self.field.outputs((weights[0], jnp.abs(weights[1])), frozen)
         curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-        return 8 * jnp.finfo(size.dtype).eps * curvature * (size + jnp.abs(frame.targets))
+        size = frozen.amplitude * jnp.abs(weights[1]) * jnp.linalg.norm(weights[0], axis=1)
+        return OUTPUT * eps(size) * curvature * (size @ frozen.active) * frame.norms
 
     def tidy(self, passage: Passage, neurons: Neurons) -> State:
         """Return the state at the end of a passage, without what rounding did to it."""
         inner, outer = passage.weights
+        train_outer = self.frame.train_outer
         inner = onto_slides(self.frame, passage.modes, inner)
+        old = neurons.exponent
         neurons = eqx.tree_at(lambda n: (n.inner, n.outer), neurons, (inner, outer))
-        if self.frame.train_outer:
+        if train_outer:
             neurons = neurons.rebalance()
-        return State(neurons.renormalise(self.frame.train_outer), passage.modes)
+        neurons = neurons.renormalise(train_outer)
+        height = jnp.ldexp(passage.modes.height, (old - neurons.exponent)[:, None])
+        return State(neurons, eqx.tree_at(lambda m: m.height, passage.modes, height))
 
     def values(self, neurons: Neurons) -> Float[Array, " milestones"]:
         """Return the milestones' observables minus their levels."""
@@ -295,10 +301,8 @@ def _first_unit(equation: Equation, state: State, t0) -> Float[Array, ""]:
     """Return the time in which the fastest neuron moves by its own size."""
     frozen = equation.frozen(state, 1.0)
     weights = (state.neurons.inner, state.neurons.outer)
-    speed = jnp.linalg.norm(equation.field(t0, weights, frozen)[0], axis=1)
-    size = jnp.linalg.norm(weights[0], axis=1) + (
-        0.01 * jnp.abs(weights[1]) if equation.frame.train_outer else 0.0
-    )
+    speed = norm(equation.field(t0, weights, frozen)[0])
+    size = norm(weights[0]) + (0.01 * jnp.abs(weights[1]) if equation.frame.train_outer else 0.0)
     rate = jnp.max(speed / jnp.where(size > 0, size, jnp.inf))
     return 1.0 / jnp.maximum(rate, 1.0 / (equation.t1 - t0))
 

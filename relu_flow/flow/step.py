@@ -8,8 +8,9 @@ from .._series import evaluate, powers
 from .field import Frozen
 from .frame import Frame
 from .roots import deflate, to_bernstein
-from .switching import ACTIVE, Modes, Motion, constraints, rounding, shifted
+from .switching import Modes, Motion, constraints, shifted
 from .taylor import Expansion
+from .tolerances import JUDGED, ROUNDING, eps, smallest
 
 
 class Step(eqx.Module):
@@ -20,7 +21,8 @@ class Step(eqx.Module):
         modes: At its start.
         rates: Arguments of the vector field, times in that unit.
         pull_error: Rounding error of each pull.
-        horizon: How far the series may be used; sizes are measured over this length.
+        trusted: How far the series reach, whether or not the step goes that far.
+        horizon: How far the series may be used.
         start: When it starts.
         unit: Its unit of time.
         tolerance: Of the series that neurons follow within the step.
@@ -31,55 +33,49 @@ class Step(eqx.Module):
     modes: Modes
     rates: Frozen
     pull_error: Float[Array, " samples"]
+    trusted: Float[Array, ""]
     horizon: Float[Array, ""]
     start: Float[Array, ""]
     unit: Float[Array, ""]
     tolerance: Float[Array, ""]
     forced: Bool[Array, ""]
 
+    def pulls_at(
+        self, clock: Float[Array, " lanes"]
+    ) -> tuple[Float[Array, "order lanes samples"], Float[Array, "judged lanes samples"]]:
+        """Return the pulls re-expanded about each time, and their rounding errors."""
+        pull = self.series.pull
+        return shifted(pull, clock), self._doubt(shifted(jnp.abs(pull), clock)[:JUDGED])
+
+    def _doubt(self, size: Float[Array, "judged lanes samples"]):
+        """Return the rounding errors of coefficients that are sums of terms of a size.
+
+        Those of the outputs enter coefficient m divided by the m-th power of the length on
+        which the series converges: what is rounded there is functions of that smoothness.
+        """
+        fading = powers(1.0 / jnp.maximum(self.trusted, smallest(size)), size.shape[0])
+        inherited = fading[:, None, None] * self.pull_error
+        return ROUNDING * eps(size) * size + inherited + smallest(size)
+
 
 def step_limits(frame: Frame, step: Step) -> Float[Array, "width constraints order"]:
     """Return the constraints of all neurons as polynomials about the step's start."""
     series = step.series
-    motion = motion_of(
-        frame, step, step.modes, step.rates, series.inner, series.outer, series.drive
-    )
+    pull = series.pull[:, None, :]
+    doubt = step._doubt(jnp.abs(pull[:JUDGED]))
+    motion = Motion(pull, doubt, series.outer, step.rates.inner_rate, series.drive)
     return constraints(frame, step.modes, motion)
 
 
-def motion_of(
-    frame: Frame, step: Step, modes: Modes, rates: Frozen, inner, outer, drive, clock=None
-) -> Motion:
-    """Collect what the constraints are made of, the pulls re-expanded about `clock`."""
-    pulls = jnp.stack(frame.group_pulls(step.series.pull), axis=-1)
-    pulls = pulls.at[:, modes.slides].get(mode="fill", fill_value=0.0)
-    if clock is not None:
-        pulls = shifted(pulls, clock)
-    force = force_on(frame, step, modes)
-    own = jnp.add(*frame.group_pulls(_pull_size(step)))[frame.representative]
-    drive_size = force[:, None] + own * frame.norms[frame.representative]
-    speed = (rates.inner_rate * jnp.abs(outer[0]))[:, None] * drive_size * frame.norms
-    floor = jnp.add(*frame.group_pulls(pull_floor(step)))
-    floor = floor.at[modes.slides].get(mode="fill", fill_value=0.0)
-    return Motion(inner, drive, pulls[..., 0], pulls[..., 1], speed, force, floor, step.horizon)
-
-
-def pull_floor(step: Step) -> Float[Array, " samples"]:
-    """Return the pulls of which rounding errors are what `rounding` says they are."""
-    return step.pull_error / rounding(step.pull_error)
-
-
-def force_on(frame: Frame, step: Step, modes: Modes) -> Float[Array, " width"]:
-    """Bound what drives each neuron over the step: the sum of its active pulls' sizes.
-
-    Not the size of their sum, which may cancel: rounding errors do not.
-    """
-    return (modes.side == ACTIVE) @ (_pull_size(step) * frame.norms)
-
-
-def _pull_size(step: Step) -> Float[Array, " samples"]:
-    """Bound each pull over the step, rounding included."""
-    return evaluate(jnp.abs(step.series.pull), step.horizon) + pull_floor(step)
+def heights_at(
+    frame: Frame,
+    modes: Modes,
+    limits: Float[Array, "width constraints order"],
+    length: Float[Array, "*width"],
+) -> Float[Array, "width samples"]:
+    """Return the preactivations that neurons have reached, from their constraints."""
+    signed = evaluate(jnp.moveaxis(limits[:, : frame.norms.shape[0]], -1, 0), length[..., None])
+    return modes.signs(frame) * signed
 
 
 def series_size(

@@ -7,6 +7,12 @@ reaches the hyperplane crosses if the velocity beyond points away from it, and s
 points back (Filippov's rule). A slide's weight follows from the pulls; the slide ends when
 the weight reaches 0 or 1.
 
+Each velocity is a sum over the *active* samples of pulls times entries of the Gram matrix
+(`normal_push`): nothing is added that has to be taken away again, what is zero by structure
+adds nothing, and the sum is compared with its own rounding error. Preactivations are
+integrated from these velocities and carried along (`Modes.height`): the sign of one that
+nothing moves stays as it is, however much its neuron grows.
+
 Modes that are inconsistent to first order are found as constraints violated at time zero
 and mended one hyperplane at a time, lowest index first. That is Murty's principal pivoting
 for the linear complementarity problem of several hyperplanes at once, which is finite.
@@ -17,10 +23,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._series import evaluate, powers, shift_matrix
+from .._series import shift_matrix
 from ..model.switch import ACTIVE, INACTIVE, SLIDING, SwitchKind
 from .field import slide_inputs
 from .frame import Frame
+from .tolerances import DEPENDENT, ON_HYPERPLANE, eps
 
 
 def switch_kind(old: Int[Array, " *shape"], new: Int[Array, " *shape"]) -> Int[Array, " *shape"]:
@@ -34,52 +41,43 @@ def switch_kind(old: Int[Array, " *shape"], new: Int[Array, " *shape"]) -> Int[A
 
 
 class Modes(eqx.Module):
-    """The discrete state of neurons.
+    """The discrete state of neurons, and how far they are from each hyperplane.
 
     Attributes:
         side: INACTIVE, ACTIVE or SLIDING for each neuron and sample.
-        fresh: Whether the neuron is still on that sample's hyperplane, to rounding, and
-            `side` tells on which side of it it belongs.
+        height: Preactivations of the hyperplanes' representatives, integrated by themselves:
+            exactly zero on a hyperplane. Of other samples it says nothing.
         slides: Representatives of the hyperplanes slid on; unused slots hold `samples`.
         dual: Vectors biorthogonal to the slots' inputs; zero for unused slots.
     """
 
     side: Int[Array, "width samples"]
-    fresh: Bool[Array, "width samples"]
+    height: Float[Array, "width samples"]
     slides: Int[Array, "width slides"]
     dual: Float[Array, "width slides features"]
+
+    def signs(self, frame: Frame) -> Float[Array, "width samples"]:
+        """Return +1 or -1 for the side of each hyperplane, 0 for slides and other samples."""
+        sign = jnp.where(self.side == ACTIVE, 1.0, -1.0) * frame.own
+        return jnp.where(self.side == SLIDING, 0.0, sign).astype(self.height.dtype)
 
 
 class Motion(eqx.Module):
     """Neurons moving in known pulls, as power series about their own local time.
 
     Attributes:
-        inner: Inner weights.
-        drive: Drives before projection.
-        positive_pull: Pulls on the positive side of each slide's hyperplane.
-        negative_pull: Pulls on its negative side.
-        speed: Bound of each preactivation's velocity, before projection and on either side
-            of the hyperplane, so that a weight of a slide and the velocity after its end
-            are told from rounding alike.
-        force: Bound of each neuron's drive over the whole step, so that it tells rounding
-            from motion also where the drive cancels or passes through zero.
-        slide_force: Pull on each slide's hyperplane whose rounding error is the true one.
-        horizon: Length of time over which sizes are measured.
+        pull: The pulls; the axis `lanes` is 1 if the time is the same for all.
+        doubt: Rounding errors of the first coefficients of `pull`.
+        outer: Outer weights.
+        rate: Factor of the inner weights' equation.
+        drive: Sum of active pulls times inputs.
     """
 
-    inner: Float[Array, "order width features"]
+    pull: Float[Array, "order lanes samples"]
+    doubt: Float[Array, "judged lanes samples"]
+    outer: Float[Array, "order width"]
+    rate: Float[Array, " width"]
     drive: Float[Array, "order width features"]
-    positive_pull: Float[Array, "order width slides"]
-    negative_pull: Float[Array, "order width slides"]
-    speed: Float[Array, "width samples"]
-    force: Float[Array, " width"]
-    slide_force: Float[Array, "width slides"]
-    horizon: Float[Array, ""]
-
-
-def rounding(array: Array) -> float:
-    """Return the relative size below which a sum of products is taken for zero."""
-    return 256 * float(jnp.finfo(array.dtype).eps)
 
 
 def constraints(
@@ -94,64 +92,126 @@ def constraints(
 
     Returns:
         For each neuron: preactivations times their side's sign, one a sample (zero for
-        a slide, or for a neuron at rest on that hyperplane); then for each slot the
+        a slide, and for a sample that another one stands for); then for each slot the
         slide's weight from below, and from above. Leading coefficients that are only
-        rounding are set to zero.
+        rounding are zero.
     """
-    tolerance = rounding(motion.inner)
-    sign = jnp.where(modes.side == ACTIVE, 1.0, -1.0) * (modes.side != SLIDING)
-    preactivation = jnp.einsum("pjd,nd->jnp", motion.inner, frame.inputs)
-    signed = sign[:, :, None] * preactivation
-    # A fresh pair starts on its hyperplane, and may leave it tangentially, or rest there.
-    size = evaluate(jnp.linalg.norm(motion.inner[1:], axis=-1), motion.horizon)
-    zero = tolerance * (size[:, None] * frame.norms + motion.speed)
-    leaving = _cleared(signed[..., 1:], zero, motion.horizon)
-    leaving = jnp.concatenate([jnp.zeros_like(leaving[..., :1]), leaving], axis=-1)
-    signed = jnp.where(modes.fresh[..., None], leaving, signed)
+    push, error, along, along_error = normal_push(frame, modes, motion)
+    velocity = motion.rate[:, None] * _product(motion.outer, _certain(push, error))
+    order = velocity.shape[0]
+    count = jnp.arange(1, order, dtype=velocity.dtype)[:, None, None]
+    height = jnp.concatenate([modes.height[None], velocity[:-1] / count])
+    signed = jnp.moveaxis(height, 0, 2) * modes.signs(frame)[..., None]
     if modes.slides.shape[1] == 0:
         return signed
     sliding = jnp.any(modes.slides < frame.inputs.shape[0])
-    shape = (modes.slides.shape[0], 2 * modes.slides.shape[1], motion.inner.shape[0])
     weights = jax.lax.cond(
         sliding,
-        lambda: _slide_constraints(modes, motion, tolerance),
-        lambda: jnp.zeros(shape, signed.dtype),
+        lambda: _slide_constraints(frame, modes, motion, along, along_error),
+        lambda: jnp.zeros((*modes.slides.shape[:1], 2 * modes.slides.shape[1], order), push.dtype),
     )
     return jnp.concatenate([signed, weights], axis=1)
 
 
-def _slide_constraints(modes: Modes, motion: Motion, tolerance: float):
+def normal_push(frame: Frame, modes: Modes, motion: Motion):
+    """Return what pushes each neuron along each hyperplane's normal, slides held.
+
+    Returns:
+        The push of each pair (times the outer weight it is the preactivation's velocity) and
+        its rounding errors; the part of the drive along each slide's normal, and those of it.
+    """
+    active = (modes.side == ACTIVE).astype(motion.pull.dtype)
+    doubt = active * motion.doubt
+    push = (active * motion.pull) @ frame.gram
+    error = doubt @ frame.overlap
+    shape = modes.slides.shape
+    if shape[1] == 0:
+        none = jnp.zeros((1, *shape), push.dtype)
+        return push, error, none, none
+
+    def held():
+        along = jnp.einsum("pjd,jsd->pjs", motion.drive, modes.dual)
+        along_error = (doubt @ frame.norms)[..., None] * jnp.linalg.norm(modes.dual, axis=-1)
+        pick = lambda rows: rows.at[modes.slides].get(mode="fill", fill_value=0.0)
+        taken = jnp.einsum("pjs,jsn->pjn", along, pick(frame.gram))
+        more = jnp.einsum("pjs,jsn->pjn", along_error, pick(frame.overlap))
+        return push - taken, error + more, along, along_error
+
+    def free():
+        zero = lambda like: jnp.zeros((like.shape[0], *shape), push.dtype)
+        return push, error, zero(push), zero(error)
+
+    return jax.lax.cond(jnp.any(modes.slides < frame.inputs.shape[0]), held, free)
+
+
+def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, error):
     """Distances of each slide's weight from 0 and 1, times the jump of the pull."""
-    along = jnp.einsum("pjd,jsd->jsp", motion.drive, modes.dual)
-    positive = jnp.moveaxis(motion.positive_pull, 0, 2)
-    negative = jnp.moveaxis(motion.negative_pull, 0, 2)
+    pulls = lambda array: [_at_slides(side, modes.slides) for side in frame.group_pulls(array)]
+    (positive, negative), doubts = pulls(motion.pull), pulls(motion.doubt)
     jump = positive + negative
-    sign = jnp.where(jump[..., :1] < 0, -1.0, 1.0)
-    below, above = sign * (negative - along), sign * (positive + along)
-    # No drive along the hyperplane's normal for ever: the slide is over, at rest.
-    over = lambda series: evaluate(jnp.moveaxis(jnp.abs(series), -1, 0), motion.horizon)
-    dual_size = jnp.linalg.norm(modes.dual, axis=-1)
-    scale = over(jump) + motion.slide_force + motion.force[:, None] * dual_size
-    zero = tolerance * scale
-    idle = over(below) <= zero
-    # A weight that starts at 0 or 1, as that of a slide entered where the drive passes
-    # through zero, is told by its first coefficient that is more than rounding.
-    below, above = (_cleared(series, zero, motion.horizon) for series in (below, above))
-    below = jnp.where(idle[..., None], -scale[..., None], below)
-    used = jnp.any(modes.dual != 0, axis=-1)[..., None]
-    return jnp.concatenate([jnp.where(used, below, 0.0), jnp.where(used, above, 0.0)], axis=1)
+    sign = jnp.where(jump[0] < 0, -1.0, 1.0)
+    used = modes.slides < frame.inputs.shape[0]
+    below, above = (
+        jnp.where(used, _excused(sign * series, error + doubts[0] + doubts[1]), 0.0)
+        for series in (negative - along, positive + along)
+    )
+    # No active input ever drives it along the hyperplane's normal: the slide is over, at rest.
+    over = used & ~_held_against(frame, modes) & (jnp.max(jnp.abs(negative), axis=0) == 0)
+    below = jnp.where(over, -1.0, below)
+    return jnp.concatenate([jnp.moveaxis(below, 0, 2), jnp.moveaxis(above, 0, 2)], axis=1)
 
 
-def _cleared(
-    series: Float[Array, "width constraints order"],
-    zero: Float[Array, "width constraints"],
-    horizon: Float[Array, ""],
-) -> Float[Array, "width constraints order"]:
-    """Set the coefficients to zero that come before the first that is more than rounding."""
-    order = series.shape[-1]
-    large = jnp.abs(series) * powers(horizon, order) > zero[..., None]
-    first = jnp.where(jnp.any(large, axis=-1), jnp.argmax(large, axis=-1), order)
-    return jnp.where(jnp.arange(order) < first[..., None], 0.0, series)
+def _at_slides(array: Float[Array, "order lanes samples"], slides: Int[Array, "width slides"]):
+    """Return the entries of the slots' samples, zero for unused slots."""
+    padded = jnp.pad(array, ((0, 0), (0, 0), (0, 1)))
+    spread = jnp.broadcast_to(padded, (array.shape[0], slides.shape[0], padded.shape[2]))
+    index = jnp.broadcast_to(slides, (array.shape[0], *slides.shape))
+    return jnp.take_along_axis(spread, index, axis=2)
+
+
+def _held_against(frame: Frame, modes: Modes) -> Bool[Array, "width slides"]:
+    """Return whether an active input is not orthogonal to the slide's, or to its neighbours."""
+    rows = (frame.overlap > 0).at[modes.slides].get(mode="fill", fill_value=False)
+    touched = jnp.any(rows & (modes.side == ACTIVE)[:, None, :], axis=-1)
+    index = jnp.minimum(modes.slides, frame.inputs.shape[0] - 1)
+    near = jnp.take_along_axis(rows, index[:, None, :], axis=2)
+    near = near & (modes.slides < frame.inputs.shape[0])[:, None, :]
+    return jnp.any(near & touched[:, None, :], axis=-1)
+
+
+def _product(outer: Float[Array, "order width"], push: Float[Array, "order width samples"]):
+    """Multiply the series of the outer weights with those of what they push."""
+    order = push.shape[0]
+    index = jnp.arange(order)[:, None] - jnp.arange(order)
+    toeplitz = jnp.where((index >= 0)[..., None], outer[jnp.maximum(index, 0)], 0.0)
+    return jnp.einsum("mlj,ljn->mjn", toeplitz, push)
+
+
+def _certain(
+    series: Float[Array, "order width samples"], error: Float[Array, "judged width samples"]
+) -> Float[Array, "order width samples"]:
+    """Set to zero the coefficients before the first that is more than rounding."""
+    return _without(series, jnp.abs(series[: error.shape[0]]) <= error)
+
+
+def _excused(
+    series: Float[Array, "order width samples"], error: Float[Array, "judged width samples"]
+) -> Float[Array, "order width samples"]:
+    """Set to zero leading coefficients that are negative by no more than rounding.
+
+    Positive ones are kept, however small: they only say that there is a little time left.
+    """
+    first = series[: error.shape[0]]
+    return _without(series, (first <= 0) & (first >= -error))
+
+
+def _without(
+    series: Float[Array, "order width samples"], none: Bool[Array, "judged width samples"]
+):
+    """Set to zero the leading coefficients that are `none`; all if no judged one is not."""
+    index = jnp.arange(series.shape[0]).reshape(-1, *(1,) * (series.ndim - 1))
+    first = jnp.where(jnp.all(none, axis=0), series.shape[0], jnp.argmin(none, axis=0))
+    return jnp.where(index < first, 0.0, series)
 
 
 class Change(eqx.Module):
@@ -159,15 +219,11 @@ class Change(eqx.Module):
 
     Attributes:
         modes: The modes after it (of one neuron).
-        drive: Change of the drive's power series, per unit of the representative input.
-        representative: The hyperplane, by its representative sample.
         overflow: The neuron would slide on more hyperplanes than there are slots.
         transversality: Normal speed of the hit over its bound; 1 for the end of a slide.
     """
 
     modes: Modes
-    drive: Float[Array, " order"]
-    representative: Int[Array, ""]
     overflow: Bool[Array, ""]
     transversality: Float[Array, ""]
 
@@ -175,81 +231,99 @@ class Change(eqx.Module):
 def resolve(
     frame: Frame,
     modes: Modes,
-    outer: Float[Array, ""],
-    drive: Float[Array, " features"],
-    force: Float[Array, ""],
-    pull: Float[Array, " samples"],
-    pull_series: Float[Array, "order samples"],
-    pull_floor: Float[Array, " samples"],
-    horizon: Float[Array, ""],
+    outer: Float[Array, " order"],
+    pull: Float[Array, "order samples"],
+    doubt: Float[Array, "judged samples"],
     constraint: Int[Array, ""],
+    again: Bool[Array, ""],
 ) -> Change:
     """Decide what one neuron does when one of its constraints is violated.
 
     Args:
         frame: The problem.
         modes: Modes of this neuron (fields without their leading axis).
-        outer: Its outer weight at the switch.
-        drive: Its drive before projection at the switch.
-        force: Bound of its drive over the whole step, to tell rounding by.
-        pull: The pulls at the switch.
-        pull_series: The pulls' power series, from which the change of drive is built.
-        pull_floor: Pulls of which rounding errors are what `rounding` says they are.
-        horizon: Length of time over which sizes are measured.
+        outer: Its outer weight, as a series about the switch.
+        pull: The pulls, likewise.
+        doubt: Their rounding errors.
         constraint: Index of the violated constraint (see `constraints`).
-
-    Returns:
-        The modes after it, and what it changes in the drive.
+        again: Whether it is on the hyperplane since a decision at this very instant.
     """
     samples, slots = frame.inputs.shape[0], modes.slides.shape[0]
     is_hit = constraint < samples
     slot = jnp.where(is_hit, 0, (constraint - samples) % max(slots, 1))
     slid = modes.slides[slot] if slots else constraint
-    r = jnp.where(is_hit, frame.representative[jnp.minimum(constraint, samples - 1)], slid)
+    r = jnp.where(is_hit, jnp.minimum(constraint, samples - 1), slid)
     members = frame.representative == r
-    up = jnp.where(members, jnp.maximum(frame.factor, 0), 0.0)
-    down = jnp.where(members, jnp.maximum(-frame.factor, 0), 0.0)
     old = modes.side[r]
-    pulls = evaluate(jnp.abs(pull_series) @ (up + down), horizon) + pull_floor @ (up + down)
-    size = force + pulls * frame.norms[r]
-    hit, speed = _hit_side(frame, modes, outer, drive, size, r, old, pull @ up, pull @ down)
+    hit, transversality = _hit_side(frame, modes, outer, pull, doubt, r, members, again)
     exit_side = jnp.where(constraint < samples + slots, INACTIVE, ACTIVE)
     new = jnp.where(is_hit, hit, exit_side).astype(modes.side.dtype)
     mirrored = jnp.where(new == SLIDING, SLIDING, 1 - new).astype(modes.side.dtype)
-    side = jnp.where(up > 0, new, jnp.where(down > 0, mirrored, modes.side))
+    side = jnp.where(members, jnp.where(frame.factor > 0, new, mirrored), modes.side)
+    height = jnp.where(members, 0.0, modes.height)
     slides, dual, overflow = modes.slides, modes.dual, jnp.array(False)
     if slots:
         slides, dual, overflow = _update_slides(frame, modes, r, old, new)
-    here = jnp.where(new == ACTIVE, pull_series @ up, 0.0)
-    here = here - jnp.where(new == INACTIVE, pull_series @ down, 0.0)
-    there = jnp.where(old == ACTIVE, pull_series @ up, 0.0)
-    there = there - jnp.where(old == INACTIVE, pull_series @ down, 0.0)
     return Change(
-        Modes(side, modes.fresh | members, slides, dual),
-        here - there,
-        r,
+        Modes(side, height, slides, dual),
         overflow | ((new == SLIDING) & (slots == 0)),
-        jnp.where(is_hit, speed, 1.0),
+        jnp.where(is_hit, transversality, 1.0),
     )
 
 
-def _hit_side(frame, modes, outer, drive, size, r, old, up_pull, down_pull):
-    """Filippov's rule for a neuron that reaches hyperplane `r` from side `old`."""
-    x = frame.inputs[r]
-    across = slide_inputs(frame, modes.slides)
-    base = drive - (jnp.where(old == ACTIVE, up_pull, -down_pull)) * x
-    free = x - across.T @ (modes.dual @ x)
-    square = free @ x
-    along = free @ base
-    below = outer * (along - down_pull * square)
-    above = outer * (along + up_pull * square)
-    scale = jnp.abs(outer) * frame.norms[r] * size
-    zero = rounding(drive) * scale
-    from_active = jnp.where(below <= zero, INACTIVE, SLIDING)
-    from_inactive = jnp.where(above >= -zero, ACTIVE, SLIDING)
-    approach = jnp.where(old == ACTIVE, above, below)
-    new = jnp.where(old == ACTIVE, from_active, from_inactive)
-    return new, jnp.abs(approach) / jnp.where(scale > 0, scale, 1.0)
+def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, r, members, again):
+    """Filippov's rule for a neuron that reaches hyperplane `r`.
+
+    Of a velocity that is zero to rounding the first derivative that is not decides; of one
+    that is zero with all of them, it may be decided either way as long as that is kept to.
+    """
+    judged = doubt.shape[0]
+    below, above, error, free = _one_sided(frame, modes, pull[:judged], doubt, r, members)
+    leads = lambda push: _first_sign(outer[:judged], _certain(push, error))
+    falls, rises = leads(below), leads(above)
+    # A touch that turns back before the hyperplane stays on its side.
+    leave_active = jnp.where(falls > 0, SLIDING, INACTIVE)
+    leave_active = jnp.where((rises > 0) & ~again, ACTIVE, leave_active)
+    leave_inactive = jnp.where(rises < 0, SLIDING, ACTIVE)
+    leave_inactive = jnp.where((falls < 0) & ~again, INACTIVE, leave_inactive)
+    old = modes.side[r]
+    new = jnp.where(old == ACTIVE, leave_active, leave_inactive)
+    # It is on the hyperplane already if that of others is all there is.
+    new = jnp.where((new == SLIDING) & ~free, INACTIVE, new)
+    approach = jnp.where(old == ACTIVE, above, below)[0]
+    size = (jnp.abs(pull[0]) * ((modes.side == ACTIVE) | members)) @ frame.norms * frame.norms[r]
+    return new, jnp.abs(approach) / jnp.where(size > 0, size, 1.0)
+
+
+def _one_sided(frame: Frame, modes: Modes, pull, doubt, r, members):
+    """Return the push at hyperplane `r` on its two sides, from the *other* active samples.
+
+    Returns:
+        The push on the negative and on the positive side, the rounding error of either, and
+        whether the hyperplane is another one than those slid on.
+    """
+    active = ((modes.side == ACTIVE) & ~members).astype(pull.dtype)
+    doubt_others = active * doubt
+    push = (active * pull) @ frame.gram[r]
+    error = doubt_others @ frame.overlap[r]
+    square = frame.gram[r, r]
+    if modes.slides.shape[0]:
+        pick = lambda rows: rows[r].at[modes.slides].get(mode="fill", fill_value=0.0)
+        along = (active * pull) @ frame.inputs @ modes.dual.T
+        push = push - along @ pick(frame.gram)
+        size = jnp.linalg.norm(modes.dual, axis=-1) @ pick(frame.overlap)
+        error = error + (doubt_others @ frame.norms) * size
+        square = square - (modes.dual @ frame.inputs[r]) @ pick(frame.gram)
+    free = square > DEPENDENT * eps(pull) * frame.gram[r, r]
+    up, down = (members * jnp.maximum(sign * frame.factor, 0) for sign in (1, -1))
+    error = error + doubt @ (up + down) * jnp.abs(square)
+    return push - (pull @ down) * square, push + (pull @ up) * square, error, free
+
+
+def _first_sign(outer: Float[Array, " judged"], push: Float[Array, " judged"]):
+    """Return the sign of the product's first coefficient that is not zero; 0 if all are."""
+    first = lambda series: series[jnp.argmax(series != 0)]
+    return jnp.sign(first(outer)) * jnp.sign(first(push))
 
 
 def _update_slides(frame: Frame, modes: Modes, r, old, new):
@@ -296,9 +370,11 @@ def onto_slides(
     return jax.lax.cond(sliding, projected, lambda inner: inner, inner)
 
 
-def shifted(series: Float[Array, "order width ..."], t: Float[Array, " width"]):
-    """Re-expand each neuron's series about its own time `t`."""
-    return jnp.einsum("kml,lk...->mk...", shift_matrix(t, series.shape[0]), series)
+def shifted(
+    series: Float[Array, "order samples"], t: Float[Array, " lanes"]
+) -> Float[Array, "order lanes samples"]:
+    """Re-expand a series about several times."""
+    return jnp.einsum("kml,ln->mkn", shift_matrix(t, series.shape[0]), series)
 
 
 def near_hyperplanes(
@@ -306,4 +382,4 @@ def near_hyperplanes(
 ) -> Bool[Array, "width samples"]:
     """Return which neurons are on which hyperplane, up to rounding of their weights."""
     size = jnp.linalg.norm(inner, axis=1)[:, None] * frame.norms
-    return jnp.abs(inner @ frame.inputs.T) <= 0.25 * rounding(inner) * size
+    return jnp.abs(inner @ frame.inputs.T) <= ON_HYPERPLANE * eps(inner) * size

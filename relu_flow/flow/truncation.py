@@ -143,12 +143,17 @@ def _kink_rate(field: FlowField, step: Step, limits, reach):
     felt = (frozen.active * (curvature * frame.norms)) @ overlap
     positive, negative = frame.group_pulls(series.pull[0])
     jump = (positive + negative)[frame.representative] * jnp.abs(frame.factor)
+    # The representative switches for all that share its hyperplane.
+    together = lambda array: jnp.zeros_like(array).at[:, frame.representative].add(array)
     order = jnp.arange(1.0, limits.shape[-1], dtype=reach.dtype)
     speed = jnp.moveaxis(limits[..., 1:], -1, 0) * order[:, None, None]
     speed = jnp.maximum(jnp.abs(speed[0]), jnp.abs(evaluate(speed, reach)))
     samples = frame.norms.shape[0]
     turned = turning[:, None] * jnp.abs(jump) * felt
-    kink = turned + speed[:, :samples] * curvature * frame.norms
+    share = jnp.zeros_like(curvature).at[frame.representative]
+    share = share.add(curvature * frame.norms * jnp.abs(frame.factor))
+    turned = together(turned)
+    kink = turned + speed[:, :samples] * share
     if step.modes.slides.shape[1]:
         slot = jnp.minimum(step.modes.slides, samples - 1)
         slid = jnp.take_along_axis(turned, slot, axis=1)

@@ -163,7 +163,7 @@ def _turned_repelling(equation: Equation, before: State, after: State) -> Int[Ar
         pull = equation.frame.pull(equation.field.outputs(weights, frozen))
         return state.neurons.outer[:, None] * pull > 0
 
-    pinned = before.modes.fresh & after.modes.fresh
+    pinned = (before.modes.height == 0) & (after.modes.height == 0) & equation.frame.own
     pinned = pinned & (before.modes.side == INACTIVE) & (after.modes.side == INACTIVE)
     return jnp.sum(pinned & ~repelling(before) & repelling(after), dtype=jnp.int32)
 

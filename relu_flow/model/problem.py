@@ -28,6 +28,7 @@ class Problem(eqx.Module):
             the flow is solved in it (the rest of a neuron never moves); else `None`.
             Rank is decided in rounding error when the inputs are concrete; under a
             transformation only `samples < features` is used.
+        rank: Dimension of that span, known likewise.
 
     Raises:
         ValueError: If shapes do not fit, an entry is not finite, an input is zero, a
@@ -41,6 +42,7 @@ class Problem(eqx.Module):
     reduction: Literal["sum", "mean"] = eqx.field(static=True)
     train: Literal["both", "inner"] = eqx.field(static=True)
     basis: Float[Array, "features rank"] | None
+    rank: Int[Array, ""]
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Problem(eqx.Module):
         self.loss = ExponentialLoss() if loss is None else loss
         self.reduction, self.train = reduction, train
         self._check()
-        self.basis = _span(self.inputs)
+        self.basis, self.rank = _span(self.inputs)
 
     def _check(self) -> None:
         if self.inputs.ndim != 2 or 0 in self.inputs.shape:
@@ -124,22 +126,24 @@ class Problem(eqx.Module):
         return self.sample_weight * jnp.sum(losses)
 
 
-def _span(inputs: Float[Array, "samples features"]) -> Float[Array, "features rank"] | None:
-    """Return an orthonormal basis of the rows' span if it saves at least two dimensions.
+def _span(
+    inputs: Float[Array, "samples features"],
+) -> tuple[Float[Array, "features rank"] | None, Int[Array, ""]]:
+    """Return the rank of the rows, and a basis of their span if it saves two dimensions.
 
     One is lost again to the coordinate that carries what is orthogonal to the span.
     """
     samples, features = inputs.shape
     if is_traced(inputs):
+        most = jnp.asarray(min(samples, features), jnp.int32)
         if samples + 1 >= features:
-            return None
-        return jnp.linalg.qr(inputs.T)[0]
+            return None, most
+        return jnp.linalg.qr(inputs.T)[0], most
     _, singular, right = np.linalg.svd(np.asarray(inputs), full_matrices=False)
     resolution = np.finfo(singular.dtype).eps * max(samples, features)
     rank = int(np.sum(singular > resolution * singular[0]))
-    if rank + 1 >= features:
-        return None
-    return jnp.asarray(right[:rank].T)
+    basis = None if rank + 1 >= features else jnp.asarray(right[:rank].T)
+    return basis, jnp.asarray(rank, jnp.int32)
 
 
 def parallel_groups(

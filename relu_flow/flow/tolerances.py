@@ -1,0 +1,43 @@
+r"""Every threshold of the engine's decisions, in one table, each with the reason for its size.
+
+What is decided is always whether a number is zero, positive or negative. It is compared with
+the rounding error of the very sum that it came from, never with a bound of a whole step: a
+push of `1e-16` beside a pull of order one may be known to all its digits, and decides.
+
+| constant | in units of | why |
+| --- | --- | --- |
+| `ROUNDING` | eps times the sizes of the summands | A sum of pulls times entries of the Gram matrix: the recurrence of a pull's coefficient and a dot product lose a few units each. Ten times less and rounding decides now and then; a hundred times more and true signs, as small as that, are lost. |
+| `OUTPUT` | eps times the outputs' summands | An output is a sum over neurons of products of three roundings; its error is that of all pulls, small ones too. |
+| `PARALLEL` | eps times a coordinate | A user's multiple of an input is right to half a unit in each coordinate; so is its quotient. |
+| `ORTHOGONAL` | eps sqrt(features) times the norms | What a QR decomposition or a normalisation leaves of a product that is meant to be zero; a zero by structure must stay one when a neuron grows by `1e30`. |
+| `ON_HYPERPLANE` | eps times the norms | Where a start is meant to lie on a hyperplane its product with the input is rounding. |
+| `VANISHED` | eps times the way | Inner weights that end at zero are the rounding of what they came from, some terms of a series long. |
+| `DEPENDENT` | eps times the norm | Across the slides so little of an input is left only if it depends on theirs. |
+| `REST` | eps times the pull | What counts as no drive, see `proposal.settle`. |
+| `JUDGED` | coefficients | A push that vanishes with its first three derivatives vanishes: on the way to it a generic flow would meet it only in a problem made for the purpose. |
+| `GRAZING` | the fastest normal speed | A hit slower than that is told to the user as ill-conditioned; it decides nothing. |
+"""  # noqa: E501
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+ROUNDING = 16.0
+OUTPUT = 8.0
+PARALLEL = 8.0
+ORTHOGONAL = 4.0
+ON_HYPERPLANE = 64.0
+VANISHED = 256.0
+DEPENDENT = 256.0
+REST = 32.0
+JUDGED = 4
+GRAZING = 1e-6
+
+
+def eps(array: Array) -> float:
+    """Return the unit of rounding of an array's numbers."""
+    return float(jnp.finfo(array.dtype).eps)
+
+
+def smallest(array: Array) -> float:
+    """Return below what numbers have fewer digits than others, and so are taken for zero."""
+    return 16 * float(jnp.finfo(array.dtype).tiny)
