@@ -11,7 +11,7 @@ from ..model.switch import SwitchKind
 from .local import Counts, advance
 from .proposal import evaluations
 from .run import Equation, History, Run
-from .step import step_limits
+from .step import may_switch, step_limits
 from .trajectory import RESULTS, Crossing, SwitchLog, Trajectory
 
 
@@ -35,9 +35,9 @@ class DenseOutput(eqx.Module):
         limits = step_limits(equation.frame, step)
         offset = jnp.clip((t - start) / unit, 0.0, length)
         log = SwitchLog.empty(1, t.dtype)
-        passage = advance(
-            equation.frame, step, limits, offset, log, Counts.zero(), jnp.array(False)
-        )
+        candidates = may_switch(limits, offset)
+        frame, counts = equation.frame, Counts.zero()
+        passage = advance(frame, step, limits, candidates, offset, log, counts, jnp.array(False))
         neurons = equation.tidy(passage, state.neurons).neurons
         return neurons.network(equation.problem, equation.start)
 
@@ -61,7 +61,8 @@ def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
         rows = jax.tree.map(fill, run.records.saved, run.state.neurons)
     else:
         ts, rows = run.t[None], jax.tree.map(lambda x: x[None], run.state.neurons)
-    switches, times = run.log.sorted(), run.records.time
+    switches, sides = run.log.sorted().after(t0, run.initial_sides)
+    times = run.records.time
     if equation.options.until is not None:
         # The last step went on beyond the run's end.
         switches = switches.until(run.t)
@@ -77,7 +78,7 @@ def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
         ts=ts,
         networks=jax.vmap(network)(rows),
         switches=switches,
-        initial_sides=run.initial_sides,
+        initial_sides=sides,
         milestones=crossings,
         result=result,
         stats=_statistics(equation, run, switches),

@@ -12,12 +12,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._series import evaluate, shift_matrix
 from .field import Frozen, Weights, project
-from .frame import Frame
+from .frame import Frame, norm
 from .roots import first_violation
-from .step import Step, heights_at, may_switch, scaled_bernstein, series_size
-from .switching import ACTIVE, INACTIVE, Modes, Motion, constraints, resolve
+from .step import Step, heights_at, scaled_bernstein, series_size, speeds_at
+from .switching import ACTIVE, INACTIVE, Change, Modes, Motion, constraints, resolve
 from .taylor import expand_driven, trusted_length
-from .tolerances import GRAZING, VANISHED, eps
+from .tolerances import CUT, GRAZING, VANISHED, eps
 from .trajectory import SwitchLog
 from .truncation import moments_beyond, no_moments
 
@@ -54,16 +54,23 @@ class Passage(eqx.Module):
     Attributes:
         weights: Inner and outer weights at the end.
         modes: Modes at the end.
+        speed: How fast preactivations move at the end.
         log: The switches.
         counts: The counts.
         moments: What the neurons put out beyond the step's frozen pattern, projected.
+        first: When the first neuron switches; `inf` if none does.
+        undecided: Before when the step has to end for a switch that its pulls do not decide;
+            `inf` if there is none.
     """
 
     weights: Weights
     modes: Modes
+    speed: Float[Array, "width samples"]
     log: SwitchLog
     counts: Counts
     moments: Float[Array, "moments samples"]
+    first: Float[Array, ""]
+    undecided: Float[Array, ""]
 
 
 class _Lanes(eqx.Module):
@@ -106,6 +113,7 @@ def advance(
     frame: Frame,
     step: Step,
     limits: Float[Array, "width constraints order"],
+    candidates: Bool[Array, "width constraints"],
     length: Float[Array, ""],
     log: SwitchLog,
     counts: Counts,
@@ -117,6 +125,7 @@ def advance(
         frame: The problem.
         step: The step, its series about its start.
         limits: `step_limits(frame, step)`.
+        candidates: `may_switch(limits, length)`.
         length: How far to go, in the step's unit.
         log: Where switches are written.
         counts: Counters to go on from.
@@ -137,9 +146,12 @@ def advance(
     start = Passage(
         weights=(evaluate(step.series.inner, length), evaluate(step.series.outer, length)),
         modes=eqx.tree_at(lambda m: m.height, step.modes, heights),
+        speed=speeds_at(frame, limits, length),
         log=log,
         counts=counts,
         moments=no_moments(samples, length.dtype),
+        first=jnp.full_like(length, jnp.inf),
+        undecided=jnp.full_like(length, jnp.inf),
     )
     lanes = min(_LANES, width)
     # Far beyond what a neuron can need: only inconsistent modes go round for ever.
@@ -154,7 +166,7 @@ def advance(
         state = state.put(chosen, some)
         return state, pending.at[chosen].set(~finished, mode="drop"), passage, rounds + 1
 
-    pending = may_switch(limits, length)
+    pending = jnp.any(candidates, axis=1)
     carry = (state, pending, start, jnp.zeros((), jnp.int32))
     running = lambda carry: jnp.any(carry[1]) & (carry[3] < budget)
     state, pending, passage, rounds = jax.lax.while_loop(running, body, carry)
@@ -165,7 +177,25 @@ def advance(
     )
     # Heights are known at the end, the rest of the modes from the last switch on.
     modes = eqx.tree_at(lambda m: m.height, state.modes, passage.modes.height)
-    return Passage(passage.weights, modes, passage.log, counts, passage.moments)
+    return eqx.tree_at(lambda p: (p.modes, p.counts), passage, (modes, counts))
+
+
+def misled(frame: Frame, step: Step, passage: Passage, length: Float[Array, ""]) -> Bool[Array, ""]:
+    """Return whether switches within the step move a later one by more than may be.
+
+    A neuron that only small pulls drive, such as those of targets that are zero, takes its
+    time from their digits, which the kinks of other neurons change at once, long before the
+    neurons themselves feel it. Kinks begin with the first switch.
+    """
+    left = jnp.maximum(length - passage.first, 0.0)
+    turned = left**2 * (step.drift[0] / 2 + step.drift[1] * left / 3)
+    active = (step.modes.side == ACTIVE) | (passage.modes.side == ACTIVE)
+    speed = step.rates.inner_rate * jnp.max(jnp.abs(step.series.outer), axis=0)
+    off = speed[:, None] * ((active * turned) @ frame.overlap)
+    height = passage.modes.height
+    moved = passage.speed * (jnp.abs(step.start / step.unit) + length)
+    wrong = off > step.lateness * jnp.maximum(jnp.abs(height), moved)
+    return jnp.any(wrong & (height != 0) & frame.own)
 
 
 def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passage, record):
@@ -179,12 +209,18 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     switches = jnp.isfinite(first.time) & live
     moved = jnp.where(switches, first.time, 1.0) * ahead
     inner, outer = evaluate(old.inner, moved[:, None]), evaluate(old.outer, moved)
-    gone = switches & _vanishes(frame, old, first.index, inner, moved)
-    inner = jnp.where(gone[:, None], 0.0, inner)
     arrived = ~switches & (ahead >= length - old.clock)
     clock = jnp.where(arrived, length, old.clock + moved)
     pull, doubt = step.pulls_at(clock)
-    change, modes = _switch(frame, old, switches, gone, first.index, moved, pull, doubt)
+    drift = step.drift_at(clock)
+    change, modes = _switch(frame, old, switches, first.index, moved, inner, pull, doubt, drift)
+    gone = switches & _vanishes(frame, old, change, inner, moved)
+    inner = jnp.where(gone[:, None] & _spanned(frame), 0.0, inner)
+    modes = _resting(modes, gone)
+    undecided = _undecided(
+        frame, step, old, rates.inner_rate, first.index, moved, clock, drift, change
+    )
+    undecided = jnp.min(jnp.where(switches & ~gone, undecided, jnp.inf))
     rates = Frozen(
         rates.active, modes.slides, modes.dual, rates.amplitude, rates.inner_rate, rates.outer_rate
     )
@@ -214,40 +250,79 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     weights = jax.tree.map(put, passage.weights, ends)
     height = put(passage.modes.height, heights_at(frame, modes, limits, left))
     at_end = eqx.tree_at(lambda m: m.height, passage.modes, height)
-    return new, finished, Passage(weights, at_end, log, counts, moments)
+    undecided = jnp.minimum(passage.undecided, undecided)
+    switched = jnp.minimum(passage.first, jnp.min(jnp.where(switches, clock, jnp.inf)))
+    speed = put(passage.speed, speeds_at(frame, limits, left))
+    passage = Passage(weights, at_end, speed, log, counts, moments, switched, undecided)
+    return new, finished, passage
 
 
-def _vanishes(frame: Frame, old: _Lanes, index, inner, moved) -> Bool[Array, " lanes"]:
+def _vanishes(frame: Frame, old: _Lanes, change: Change, inner, moved) -> Bool[Array, " lanes"]:
     """Return whose inner weights are zero, within the span of the inputs.
 
     Who slides on all but one dimension and meets another hyperplane is at zero, whatever
     rounding says; and so is who comes from all sides at once, to the rounding of its way.
-    On a line zero is a hyperplane like any other.
+    On a line zero is a hyperplane like any other. A neuron at zero is on every hyperplane;
+    of its velocities the smallest is zero, so it rests from then on.
     """
-    samples = frame.norms.shape[0]
-    cornered = (index < samples) & (jnp.sum(old.modes.slides < samples, axis=1) >= frame.rank - 1)
+    slides = jnp.sum(old.modes.slides < frame.norms.shape[0], axis=1)
+    cornered = change.independent & (slides >= frame.rank - 1)
     size = VANISHED * eps(inner) * series_size(old.inner, moved)
     return (cornered | (jnp.linalg.norm(inner, axis=1) <= size)) & (frame.rank > 1)
 
 
-def _switch(frame: Frame, old: _Lanes, switches, gone, index, moved, pull, doubt):
-    """Apply the rule at the hyperplane to the lanes that switch.
+def _spanned(frame: Frame) -> Bool[Array, " features"]:
+    """Return the coordinates in which inputs lie, if these are no more than their span."""
+    there = jnp.any(frame.inputs != 0, axis=0)
+    return there & (jnp.sum(there) == frame.rank)
 
-    A neuron that is `gone` (its inner weights are zero) is on every hyperplane; of its
-    velocities the smallest is zero, so it rests from then on.
-    """
+
+def _switch(frame: Frame, old: _Lanes, switches, index, moved, inner, pull, doubt, drift):
+    """Apply the rule at the hyperplane to the lanes that switch."""
     height = heights_at(frame, old.modes, old.limits, moved)
+    # Who meets a hyperplane meets those that depend on it and on its slides at once.
+    hits = switches & (index < height.shape[1])
+    near = jnp.abs(height) <= VANISHED * eps(inner) * norm(inner)[:, None] * frame.norms
+    height = jnp.where(hits[:, None] & near, 0.0, height)
     again = (moved == 0) & (_entry(old.modes.height, index) == 0)
     modes = eqx.tree_at(lambda m: m.height, old.modes, height)
     outer = jnp.einsum("kml,lk->km", shift_matrix(moved, old.outer.shape[0]), old.outer)
-    change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0))(
-        frame, modes, outer, pull, doubt, index, again
+    change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0, 0))(
+        frame, modes, outer, pull, doubt, drift, index, again
     )
 
     def choose(new, kept):
         return jnp.where(switches.reshape(-1, *(1,) * (new.ndim - 1)), new, kept)
 
-    return change, _resting(jax.tree.map(choose, change.modes, modes), gone)
+    return change, jax.tree.map(choose, change.modes, modes)
+
+
+def _undecided(frame: Frame, step: Step, old: _Lanes, rate, index, moved, clock, drift, change):
+    """Return before when the step has to end if its pulls do not decide a switch, else `inf`.
+
+    They do not if what other neurons' switches may have done to the pulls could change which
+    way it goes, or when, by more than a small multiple of the tolerance.
+    """
+    samples, slots = frame.norms.shape[0], old.modes.slides.shape[1]
+    begun = jnp.abs(step.start / step.unit)
+    pulled = (old.modes.side == ACTIVE) * drift
+    row = frame.overlap[jnp.minimum(index, samples - 1)]
+    off = clock * rate * jnp.max(jnp.abs(old.outer), axis=0) * jnp.sum(pulled * row, axis=1)
+    if slots:
+        slot = jnp.maximum(index - samples, 0) % slots
+        dual = jnp.take_along_axis(old.modes.dual, slot[:, None, None], axis=1)[:, 0]
+        slid = jnp.take_along_axis(old.modes.slides, slot[:, None], axis=1)[:, 0]
+        weight_off = norm(dual) * (pulled @ frame.norms) + _entry(drift, slid)
+        off = jnp.where(index < samples, off, weight_off)
+    limit = jnp.take_along_axis(old.limits, index[:, None, None], axis=1)[:, 0].T
+    order = jnp.arange(1.0, limit.shape[0], dtype=limit.dtype)[:, None]
+    slope = jnp.abs(evaluate(limit[1:] * order, moved))
+    late = off / jnp.where(slope > 0, slope, jnp.inf)
+    unsure = change.unsure | (late > step.lateness * (begun + clock))
+    # A step that ends any sooner would not get on.
+    unsure = unsure & (clock > 64 * eps(clock) * begun)
+    cut = jnp.maximum((1 - CUT) * clock - 2 * late, 0.5 * clock)
+    return jnp.where(unsure, cut, jnp.inf)
 
 
 def _entry(height: Float[Array, "lanes samples"], index: Int[Array, " lanes"]):

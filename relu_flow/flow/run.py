@@ -16,8 +16,8 @@ from .local import Counts, Passage
 from .probe import LevelCrossing, Look, Records, State
 from .proposal import Proposal, local_tolerance, propose, series_order, settle
 from .step import Step
-from .switching import ACTIVE, onto_slides
-from .tolerances import OUTPUT, eps
+from .switching import ACTIVE, onto_slides, reconciled
+from .tolerances import LATE, OUTPUT, eps
 from .trajectory import RESULTS, SwitchLog
 from .truncation import Reach, forcing_series, no_moments
 
@@ -99,7 +99,9 @@ class Equation(eqx.Module):
             start=t,
             unit=unit,
             tolerance=local_tolerance(self.rtol),
+            lateness=LATE * self.rtol,
             forced=jnp.array(False),
+            drift=jnp.zeros((2, *pull_error.shape), pull_error.dtype),
         )
         return proposal, step
 
@@ -122,6 +124,7 @@ class Equation(eqx.Module):
             neurons = neurons.rebalance()
         neurons = neurons.renormalise(train_outer)
         height = jnp.ldexp(passage.modes.height, (old - neurons.exponent)[:, None])
+        height = reconciled(self.frame, passage.modes, height, neurons.inner)
         return State(neurons, eqx.tree_at(lambda m: m.height, passage.modes, height))
 
     def values(self, neurons: Neurons) -> Float[Array, " milestones"]:
@@ -171,7 +174,7 @@ class Plan(eqx.Module):
             sweeps=jnp.zeros((), jnp.int32),
             told=moments,
             found=moments,
-            reach=Reach(one, no, moments[0]),
+            reach=Reach.unknown(*state.modes.side.shape, dtype),
             agreed=no,
             end=state,
             truncated=no,

@@ -26,7 +26,10 @@ class Step(eqx.Module):
         start: When it starts.
         unit: Its unit of time.
         tolerance: Of the series that neurons follow within the step.
+        lateness: How much later a switch may be than it should, relative to its time.
         forced: Whether what switches do to the outputs has to be collected.
+        drift: Bounds of what the step's switches do to each pull: a velocity, and half an
+            acceleration.
     """
 
     series: Expansion
@@ -38,7 +41,9 @@ class Step(eqx.Module):
     start: Float[Array, ""]
     unit: Float[Array, ""]
     tolerance: Float[Array, ""]
+    lateness: Float[Array, ""]
     forced: Bool[Array, ""]
+    drift: Float[Array, "orders samples"]
 
     def pulls_at(
         self, clock: Float[Array, " lanes"]
@@ -46,6 +51,10 @@ class Step(eqx.Module):
         """Return the pulls re-expanded about each time, and their rounding errors."""
         pull = self.series.pull
         return shifted(pull, clock), self._doubt(shifted(jnp.abs(pull), clock)[:JUDGED])
+
+    def drift_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
+        """Bound what the switches up to a time have done to each pull."""
+        return clock[:, None] * (self.drift[0] + clock[:, None] * self.drift[1])
 
     def _doubt(self, size: Float[Array, "judged lanes samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.
@@ -78,6 +87,15 @@ def heights_at(
     return modes.signs(frame) * signed
 
 
+def speeds_at(
+    frame: Frame, limits: Float[Array, "width constraints order"], length: Float[Array, "*width"]
+) -> Float[Array, "width samples"]:
+    """Return how fast preactivations move, from their constraints."""
+    height = jnp.moveaxis(limits[:, : frame.norms.shape[0], 1:], -1, 0)
+    order = jnp.arange(1.0, height.shape[0] + 1, dtype=height.dtype)[:, None, None]
+    return jnp.abs(evaluate(order * height, length[..., None]))
+
+
 def series_size(
     series: Float[Array, "order width features"], length: Float[Array, "*width"]
 ) -> Float[Array, " width"]:
@@ -100,7 +118,7 @@ def scaled_bernstein(
 
 def may_switch(
     limits: Float[Array, "width constraints order"], length: Float[Array, ""]
-) -> Bool[Array, " width"]:
-    """Return which neurons cannot be told not to switch on [0, length]."""
+) -> Bool[Array, "width constraints"]:
+    """Return which constraints cannot be told to hold on all of [0, length]."""
     _, bernstein = scaled_bernstein(limits, jnp.broadcast_to(length, limits.shape[:1]))
-    return jnp.any(bernstein < 0, axis=(1, 2))
+    return jnp.any(bernstein < 0, axis=2)

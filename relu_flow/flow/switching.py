@@ -26,8 +26,8 @@ from jaxtyping import Array, Bool, Float, Int
 from .._series import shift_matrix
 from ..model.switch import ACTIVE, INACTIVE, SLIDING, SwitchKind
 from .field import slide_inputs
-from .frame import Frame
-from .tolerances import DEPENDENT, ON_HYPERPLANE, eps
+from .frame import Frame, norm
+from .tolerances import DEPENDENT, ON_HYPERPLANE, VANISHED, eps
 
 
 def switch_kind(old: Int[Array, " *shape"], new: Int[Array, " *shape"]) -> Int[Array, " *shape"]:
@@ -38,6 +38,13 @@ def switch_kind(old: Int[Array, " *shape"], new: Int[Array, " *shape"]) -> Int[A
     plain = jnp.where(new == ACTIVE, SwitchKind.ACTIVATE, SwitchKind.DEACTIVATE)
     kind = jnp.where(old == SLIDING, from_slide, plain)
     return jnp.where(new == SLIDING, SwitchKind.SLIDE_ENTER, kind).astype(jnp.int8)
+
+
+def mode_after(kind: Int[Array, " *shape"]) -> Int[Array, " *shape"]:
+    """Return the mode that a switch leads to."""
+    active = (kind == SwitchKind.ACTIVATE) | (kind == SwitchKind.SLIDE_EXIT_ACTIVE)
+    mode = jnp.where(active, ACTIVE, INACTIVE)
+    return jnp.where(kind == SwitchKind.SLIDE_ENTER, SLIDING, mode).astype(jnp.int8)
 
 
 class Modes(eqx.Module):
@@ -102,6 +109,9 @@ def constraints(
     count = jnp.arange(1, order, dtype=velocity.dtype)[:, None, None]
     height = jnp.concatenate([modes.height[None], velocity[:-1] / count])
     signed = jnp.moveaxis(height, 0, 2) * modes.signs(frame)[..., None]
+    # Who rests on a hyperplane is inactive there: then its velocity is the smallest.
+    idle = jnp.all(signed == 0, axis=2) & (modes.side == ACTIVE) & frame.own
+    signed = signed.at[..., 0].set(jnp.where(idle, -1.0, signed[..., 0]))
     if modes.slides.shape[1] == 0:
         return signed
     sliding = jnp.any(modes.slides < frame.inputs.shape[0])
@@ -156,7 +166,7 @@ def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, error)
         for series in (negative - along, positive + along)
     )
     # No active input ever drives it along the hyperplane's normal: the slide is over, at rest.
-    over = used & ~_held_against(frame, modes) & (jnp.max(jnp.abs(negative), axis=0) == 0)
+    over = used & ~_driven(frame, modes) & (jnp.max(jnp.abs(negative), axis=0) == 0)
     below = jnp.where(over, -1.0, below)
     return jnp.concatenate([jnp.moveaxis(below, 0, 2), jnp.moveaxis(above, 0, 2)], axis=1)
 
@@ -169,14 +179,14 @@ def _at_slides(array: Float[Array, "order lanes samples"], slides: Int[Array, "w
     return jnp.take_along_axis(spread, index, axis=2)
 
 
-def _held_against(frame: Frame, modes: Modes) -> Bool[Array, "width slides"]:
-    """Return whether an active input is not orthogonal to the slide's, or to its neighbours."""
-    rows = (frame.overlap > 0).at[modes.slides].get(mode="fill", fill_value=False)
-    touched = jnp.any(rows & (modes.side == ACTIVE)[:, None, :], axis=-1)
-    index = jnp.minimum(modes.slides, frame.inputs.shape[0] - 1)
-    near = jnp.take_along_axis(rows, index[:, None, :], axis=2)
-    near = near & (modes.slides < frame.inputs.shape[0])[:, None, :]
-    return jnp.any(near & touched[:, None, :], axis=-1)
+def _driven(frame: Frame, modes: Modes) -> Bool[Array, "width slides"]:
+    """Return whether an active input has a part along the slide's normal, by structure."""
+    rows = frame.gram.at[modes.slides].get(mode="fill", fill_value=0.0)
+    # The dual vectors are combinations of the slides' inputs.
+    along = jnp.einsum("jsd,jtd,jtn->jsn", modes.dual, modes.dual, rows, optimize="optimal")
+    size = jnp.linalg.norm(modes.dual, axis=-1)[..., None] * frame.norms
+    there = jnp.abs(along) > DEPENDENT * eps(along) * size
+    return jnp.any(there & (modes.side == ACTIVE)[:, None, :], axis=-1)
 
 
 def _product(outer: Float[Array, "order width"], push: Float[Array, "order width samples"]):
@@ -220,11 +230,15 @@ class Change(eqx.Module):
     Attributes:
         modes: The modes after it (of one neuron).
         overflow: The neuron would slide on more hyperplanes than there are slots.
+        independent: It met another hyperplane than those it slides on.
+        unsure: Whether what other neurons' switches may have done to the pulls decides.
         transversality: Normal speed of the hit over its bound; 1 for the end of a slide.
     """
 
     modes: Modes
     overflow: Bool[Array, ""]
+    independent: Bool[Array, ""]
+    unsure: Bool[Array, ""]
     transversality: Float[Array, ""]
 
 
@@ -234,6 +248,7 @@ def resolve(
     outer: Float[Array, " order"],
     pull: Float[Array, "order samples"],
     doubt: Float[Array, "judged samples"],
+    drift: Float[Array, " samples"],
     constraint: Int[Array, ""],
     again: Bool[Array, ""],
 ) -> Change:
@@ -245,6 +260,7 @@ def resolve(
         outer: Its outer weight, as a series about the switch.
         pull: The pulls, likewise.
         doubt: Their rounding errors.
+        drift: Bound of what other neurons' switches may have done to them since.
         constraint: Index of the violated constraint (see `constraints`).
         again: Whether it is on the hyperplane since a decision at this very instant.
     """
@@ -255,7 +271,9 @@ def resolve(
     r = jnp.where(is_hit, jnp.minimum(constraint, samples - 1), slid)
     members = frame.representative == r
     old = modes.side[r]
-    hit, transversality = _hit_side(frame, modes, outer, pull, doubt, r, members, again)
+    hit, free, unsure, transversality = _hit_side(
+        frame, modes, outer, pull, doubt, drift, r, members, again
+    )
     exit_side = jnp.where(constraint < samples + slots, INACTIVE, ACTIVE)
     new = jnp.where(is_hit, hit, exit_side).astype(modes.side.dtype)
     mirrored = jnp.where(new == SLIDING, SLIDING, 1 - new).astype(modes.side.dtype)
@@ -267,40 +285,45 @@ def resolve(
     return Change(
         Modes(side, height, slides, dual),
         overflow | ((new == SLIDING) & (slots == 0)),
+        is_hit & free,
+        is_hit & unsure,
         jnp.where(is_hit, transversality, 1.0),
     )
 
 
-def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, r, members, again):
+def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members, again):
     """Filippov's rule for a neuron that reaches hyperplane `r`.
 
     Of a velocity that is zero to rounding the first derivative that is not decides; of one
     that is zero with all of them, it may be decided either way as long as that is kept to.
     """
     judged = doubt.shape[0]
-    below, above, error, free = _one_sided(frame, modes, pull[:judged], doubt, r, members)
-    leads = lambda push: _first_sign(outer[:judged], _certain(push, error))
-    falls, rises = leads(below), leads(above)
+    doubts = jnp.concatenate([doubt, drift[None]])
+    below, above, free = _one_sided(frame, modes, pull[:judged], doubts, r, members)
+    leads = lambda push, errors: _first_sign(outer[:judged], _certain(push, errors[:-1]))
+    falls, rises = leads(*below), leads(*above)
     # A touch that turns back before the hyperplane stays on its side.
     leave_active = jnp.where(falls > 0, SLIDING, INACTIVE)
     leave_active = jnp.where((rises > 0) & ~again, ACTIVE, leave_active)
-    leave_inactive = jnp.where(rises < 0, SLIDING, ACTIVE)
+    leave_inactive = jnp.where(rises < 0, SLIDING, jnp.where(rises > 0, ACTIVE, INACTIVE))
     leave_inactive = jnp.where((falls < 0) & ~again, INACTIVE, leave_inactive)
     old = modes.side[r]
     new = jnp.where(old == ACTIVE, leave_active, leave_inactive)
     # It is on the hyperplane already if that of others is all there is.
     new = jnp.where((new == SLIDING) & ~free, INACTIVE, new)
-    approach = jnp.where(old == ACTIVE, above, below)[0]
+    approach = jnp.where(old == ACTIVE, above[0][0], below[0][0])
     size = (jnp.abs(pull[0]) * ((modes.side == ACTIVE) | members)) @ frame.norms * frame.norms[r]
-    return new, jnp.abs(approach) / jnp.where(size > 0, size, 1.0)
+    beyond, errors = (jnp.where(old == ACTIVE, b, a) for b, a in zip(below, above, strict=True))
+    unsure = (jnp.abs(beyond[0]) > errors[0]) & (jnp.abs(beyond[0]) <= errors[-1])
+    return new, free, unsure, jnp.abs(approach) / jnp.where(size > 0, size, 1.0)
 
 
 def _one_sided(frame: Frame, modes: Modes, pull, doubt, r, members):
     """Return the push at hyperplane `r` on its two sides, from the *other* active samples.
 
     Returns:
-        The push on the negative and on the positive side, the rounding error of either, and
-        whether the hyperplane is another one than those slid on.
+        The push on the negative and on the positive side, each with its errors, and whether
+        the hyperplane is another one than those slid on.
     """
     active = ((modes.side == ACTIVE) & ~members).astype(pull.dtype)
     doubt_others = active * doubt
@@ -316,8 +339,9 @@ def _one_sided(frame: Frame, modes: Modes, pull, doubt, r, members):
         square = square - (modes.dual @ frame.inputs[r]) @ pick(frame.gram)
     free = square > DEPENDENT * eps(pull) * frame.gram[r, r]
     up, down = (members * jnp.maximum(sign * frame.factor, 0) for sign in (1, -1))
-    error = error + doubt @ (up + down) * jnp.abs(square)
-    return push - (pull @ down) * square, push + (pull @ up) * square, error, free
+    below = push - (pull @ down) * square, error + doubt @ down * jnp.abs(square)
+    above = push + (pull @ up) * square, error + doubt @ up * jnp.abs(square)
+    return below, above, free
 
 
 def _first_sign(outer: Float[Array, " judged"], push: Float[Array, " judged"]):
@@ -368,6 +392,24 @@ def onto_slides(
 
     sliding = jnp.any(modes.slides < frame.inputs.shape[0])
     return jax.lax.cond(sliding, projected, lambda inner: inner, inner)
+
+
+def reconciled(
+    frame: Frame,
+    modes: Modes,
+    height: Float[Array, "width samples"],
+    inner: Float[Array, "width features"],
+) -> Float[Array, "width samples"]:
+    """Return the heights, from the weights where these differ by more than their rounding.
+
+    A small height of a large neuron is better known than its weights can tell. But what was
+    rounding once is not any more when a neuron has shrunk; then its weights are right, unless
+    they contradict the mode.
+    """
+    product = inner @ frame.inputs.T
+    apart = jnp.abs(product - height) > VANISHED * eps(inner) * norm(inner)[:, None] * frame.norms
+    trusted = apart & (height != 0) & (jnp.sign(product) == jnp.sign(height))
+    return jnp.where(trusted, product, height)
 
 
 def shifted(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.switch import SwitchKind
-from .switching import switch_kind
+from .switching import mode_after, switch_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,6 +114,30 @@ class SwitchLog(eqx.Module):
         pad = lambda array: jnp.where(late, jnp.asarray(-1, array.dtype), array)
         time = jnp.where(late, jnp.inf, self.time)
         return SwitchLog(time, pad(self.neuron), pad(self.sample), pad(self.kind), num)
+
+    def after(
+        self, start: Float[Array, ""], sides: Int[Array, "width samples"]
+    ) -> tuple["SwitchLog", Int[Array, "width samples"]]:
+        """Return a sorted log without what is at the start, and the modes that this leads to.
+
+        A network that starts on a hyperplane finds out there which of its modes are right.
+        """
+        early = (self.time <= start) & (self.kind >= 0)
+        slot = jnp.arange(self.time.shape[0], dtype=jnp.int32)
+        last = jnp.full(sides.shape, -1, jnp.int32)
+        row = jnp.where(early, self.neuron, sides.shape[0])
+        last = last.at[row, self.sample].max(slot, mode="drop")
+        found = mode_after(self.kind[jnp.maximum(last, 0)])
+        sides = jnp.where(last >= 0, found, sides).astype(sides.dtype)
+        count = jnp.sum(early, dtype=jnp.int32)
+        index = jnp.minimum(slot + count, slot.shape[0] - 1)
+        beyond = slot + count >= slot.shape[0]
+        move = lambda array, fill: jnp.where(beyond, jnp.asarray(fill, array.dtype), array[index])
+        log = SwitchLog(
+            move(self.time, jnp.inf), move(self.neuron, -1), move(self.sample, -1),
+            move(self.kind, -1), self.num - count,
+        )  # fmt: skip
+        return log, sides
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the switches as a table: time, neuron, sample, and the kind's name."""

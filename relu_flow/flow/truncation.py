@@ -23,10 +23,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .._series import evaluate, powers, shift_matrix
 from .field import FlowField
+from .frame import Frame
 from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
 
@@ -35,6 +36,8 @@ _SWITCH_SHARE = 2e-2
 # Highest power of the forcing, and what its projection leaves of a kink (in R H^2).
 _DEGREE = 6
 _REMAINDER = 7.3e-4
+# What it leaves of a ramp, at most, as a share of the ramp's height.
+_LEFT = 0.05
 _QUADRATURE = 12
 # How often lower bounds of roots are improved, and how far below a floor that is given up.
 _REFINEMENTS, _HOPE = 8, 4.0
@@ -48,11 +51,20 @@ class Reach(eqx.Module):
         forced: Whether some switch is not quiet.
         weight: Change of a neuron over a unit of time, relative to its size, per change
             of each output.
+        kinks: What a switch does to the outputs: the kink of the neuron's output on its own
+            sample, and twice that of its velocity on all, for a unit of `overlap`.
     """
 
     length: Float[Array, ""]
     forced: Array
     weight: Float[Array, " samples"]
+    kinks: tuple[Float[Array, "width samples"], Float[Array, "width samples"]]
+
+    @classmethod
+    def unknown(cls, width: int, samples: int, dtype) -> "Reach":
+        """Return the reach of a step that has not been expanded yet."""
+        one, none = jnp.ones((), dtype), jnp.zeros((width, samples), dtype)
+        return cls(one, jnp.array(False), jnp.zeros(samples, dtype), (none, none))
 
 
 def allowed_reach(
@@ -73,7 +85,7 @@ def allowed_reach(
         rtol: Relative tolerance of the solve.
         can_force: Whether the solver can expand a step again with a forcing.
     """
-    rate, weight = _kink_rate(field, step, limits, reach)
+    rate, weight, kinks = _kink_rate(field, step, limits, reach)
     tolerance = _SWITCH_SHARE * rtol
     safe_rate = jnp.where(rate > 0, rate, 1.0)
     delay = jnp.sqrt(2 * tolerance / safe_rate)
@@ -89,7 +101,7 @@ def allowed_reach(
         # A bound of each root will do: what a step leaves out, the next begins with.
         first = jnp.where(loud, lower_bound(bernstein), jnp.inf)
         key = _refine(flatten(scaled), flatten(first), flatten(delay), flatten(floor))
-        return Reach(reach * jnp.minimum(key, 1.0), forced, weight)
+        return Reach(reach * jnp.minimum(key, 1.0), forced, weight, kinks)
 
     def search():
         return first_violation(
@@ -97,7 +109,7 @@ def allowed_reach(
         ).key
 
     key = jax.lax.cond(jnp.any(loud), search, lambda: jnp.full((), jnp.inf, reach.dtype))
-    return Reach(reach * jnp.minimum(key, 1.0), forced, weight)
+    return Reach(reach * jnp.minimum(key, 1.0), forced, weight, kinks)
 
 
 def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
@@ -158,8 +170,29 @@ def _kink_rate(field: FlowField, step: Step, limits, reach):
         slot = jnp.minimum(step.modes.slides, samples - 1)
         slid = jnp.take_along_axis(turned, slot, axis=1)
         kink = jnp.concatenate([kink, slid, slid], axis=1)
-    rate = sensitivity * (frozen.amplitude * outer)[:, None] * kink
-    return rate, sensitivity * curvature * frame.norms
+    voice = (frozen.amplitude * outer)[:, None]
+    kinks = (voice * speed[:, :samples], voice * turning[:, None] * jnp.abs(jump))
+    return sensitivity * voice * kink, sensitivity * curvature * frame.norms, kinks
+
+
+def drift(
+    frame: Frame, step: Step, reach: Reach, candidates: Bool[Array, "width constraints"]
+) -> Float[Array, "orders samples"]:
+    """Bound what the step's switches do to each pull, by a velocity and half an acceleration.
+
+    A neuron that crosses a hyperplane leaves the course of its output there, and, since
+    its own drive has changed, the course of its outputs on other samples. Of what the pulls
+    are told about that, the remainder is left.
+    """
+    weights = (step.series.inner[0], step.series.outer[0])
+    outputs = FlowField(frame).outputs(weights, step.rates)
+    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+    hits = candidates[:, : frame.norms.shape[0]]
+    ramp, turned = (jnp.where(hits, kink, 0.0) for kink in reach.kinks)
+    crossed = jnp.sum(ramp, axis=0)[frame.representative] * jnp.abs(frame.factor)
+    bent = jnp.sum((turned @ jnp.abs(frame.gram)) * step.rates.active, axis=0)
+    share = jnp.where(reach.forced, _LEFT, 1.0)
+    return share * curvature * jnp.stack([crossed, 0.5 * bent])
 
 
 def no_moments(samples: int, dtype) -> Float[Array, "moments samples"]:

@@ -13,14 +13,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from .._types import IntScalarLike
-from .local import advance
+from .local import advance, misled
 from .probe import State, Window, look_next
 from .run import Equation, Plan, Run, Tally
-from .step import step_limits
+from .step import may_switch, step_limits
 from .switching import INACTIVE
 from .taylor import Taylor
+from .tolerances import CUT
 from .trajectory import RESULTS
-from .truncation import agree, allowed_reach
+from .truncation import agree, allowed_reach, drift
 
 # Expansions in which a step's switches have to agree with its pulls before it is halved, and
 # how often it is halved before it is taken, and counted, as it is.
@@ -40,26 +41,38 @@ def turn(equation: Equation, run: Run) -> Run:
         lambda: allowed_reach(equation.field, step, limits, step.horizon, equation.rtol, can_force),
         lambda: plan.reach,
     )
-    step = eqx.tree_at(lambda s: s.forced, step, reach.forced)
     looking = plan.agreed
     offset = jnp.where(looking, plan.look.target, reach.length)
-    passage = advance(equation.frame, step, limits, offset, run.log, run.counts, ~looking)
+    candidates = may_switch(limits, offset)
+    drifting = drift(equation.frame, step, reach, candidates)
+    step = eqx.tree_at(lambda s: (s.forced, s.drift), step, (reach.forced, drifting))
+    passage = advance(
+        equation.frame, step, limits, candidates, offset, run.log, run.counts, ~looking
+    )
     state = equation.tidy(passage, run.state.neurons)
 
     known = agree(passage.moments, told, reach, equation.rtol)
     sweeps = plan.sweeps + ~looking
     unsettled = reach.forced & ~looking & ~known
     given_up = unsettled & (sweeps >= _SWEEPS * _HALVINGS)
-    agreed = ~unsettled | given_up
+    # Where kinks decide a switch, the step ends right behind the first, so that the next one
+    # knows of it; and a switch that is undecided even so is left to a step of its own.
+    behind = (1 + CUT) * passage.first
+    longer = reach.length > (1 + CUT) * behind
+    undecided = jnp.isfinite(passage.undecided)
+    cut = undecided | (longer & misled(equation.frame, step, passage, reach.length))
+    cut = cut & ~looking & ~unsettled & (sweeps < _SWEEPS * _HALVINGS)
+    before = jnp.where(longer, behind, passage.undecided)
+    agreed = (~unsettled | given_up) & ~cut
     halved = unsettled & ~given_up & (sweeps % _SWEEPS == 0)
+    shorter = jnp.where(halved, 0.5 * reach.length, reach.length)
+    shorter = jnp.where(cut, jnp.minimum(before, reach.length), shorter)
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(looking, b, a), new, old)
     plan = Plan(
         sweeps=sweeps,
         told=told,
-        found=keep(jnp.where(halved, 0.0, passage.moments), plan.found),
-        reach=eqx.tree_at(
-            lambda r: r.length, reach, jnp.where(halved, 0.5 * reach.length, reach.length)
-        ),
+        found=keep(jnp.where(halved | cut, 0.0, passage.moments), plan.found),
+        reach=eqx.tree_at(lambda r: r.length, reach, shorter),
         agreed=agreed,
         end=keep(state, plan.end),
         truncated=keep(reach.length < step.horizon, plan.truncated),
