@@ -187,8 +187,7 @@ def misled(frame: Frame, step: Step, passage: Passage, length: Float[Array, ""])
     time from their digits, which the kinks of other neurons change at once, long before the
     neurons themselves feel it. Kinks begin with the first switch.
     """
-    left = jnp.maximum(length - passage.first, 0.0)
-    turned = left**2 * (step.drift[0] / 2 + step.drift[1] * left / 3)
+    turned = step.turn_at(jnp.maximum(length - passage.first, 0.0)[None])
     active = (step.modes.side == ACTIVE) | (passage.modes.side == ACTIVE)
     speed = step.rates.inner_rate * jnp.max(jnp.abs(step.series.outer), axis=0)
     off = speed[:, None] * ((active * turned) @ frame.overlap)
@@ -307,7 +306,8 @@ def _undecided(frame: Frame, step: Step, old: _Lanes, rate, index, moved, clock,
     begun = jnp.abs(step.start / step.unit)
     pulled = (old.modes.side == ACTIVE) * drift
     row = frame.overlap[jnp.minimum(index, samples - 1)]
-    off = clock * rate * jnp.max(jnp.abs(old.outer), axis=0) * jnp.sum(pulled * row, axis=1)
+    turned = jnp.sum((old.modes.side == ACTIVE) * step.turn_at(clock) * row, axis=1)
+    off = rate * jnp.max(jnp.abs(old.outer), axis=0) * turned
     if slots:
         slot = jnp.maximum(index - samples, 0) % slots
         dual = jnp.take_along_axis(old.modes.dual, slot[:, None, None], axis=1)[:, 0]

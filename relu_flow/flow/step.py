@@ -10,7 +10,7 @@ from .frame import Frame
 from .roots import deflate, to_bernstein
 from .switching import Modes, Motion, constraints, shifted
 from .taylor import Expansion
-from .tolerances import JUDGED, ROUNDING, eps, smallest
+from .tolerances import JUDGED, ROUNDING, TOLD, TOLD_IN_ALL, eps, smallest
 
 
 class Step(eqx.Module):
@@ -53,8 +53,17 @@ class Step(eqx.Module):
         return shifted(pull, clock), self._doubt(shifted(jnp.abs(pull), clock)[:JUDGED])
 
     def drift_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
-        """Bound what the switches up to a time have done to each pull."""
-        return clock[:, None] * (self.drift[0] + clock[:, None] * self.drift[1])
+        """Bound what the switches up to a time have done to each pull.
+
+        Of what the pulls have been told the remainder is left.
+        """
+        share = jnp.where(self.forced, TOLD, 1.0) * clock[:, None]
+        return share * (self.drift[0] + clock[:, None] * self.drift[1])
+
+    def turn_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
+        """Bound the integral of that over time, in which what is left cancels."""
+        share = jnp.where(self.forced, TOLD_IN_ALL, 1.0) * clock[:, None] ** 2
+        return share * (self.drift[0] / 2 + clock[:, None] * self.drift[1] / 3)
 
     def _doubt(self, size: Float[Array, "judged lanes samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.

@@ -36,11 +36,11 @@ _SWITCH_SHARE = 2e-2
 # Highest power of the forcing, and what its projection leaves of a kink (in R H^2).
 _DEGREE = 6
 _REMAINDER = 7.3e-4
-# What it leaves of a ramp, at most, as a share of the ramp's height.
-_LEFT = 0.05
 _QUADRATURE = 12
 # How often lower bounds of roots are improved, and how far below a floor that is given up.
 _REFINEMENTS, _HOPE = 8, 4.0
+# Share of a step below which bounds of roots are not good enough.
+_CRUMB = 1e-4
 
 
 class Reach(eqx.Module):
@@ -97,18 +97,21 @@ def allowed_reach(
     floor = floor / reach
     loud = candidate & audible & (floor < 1)
     forced = jnp.any(candidate & audible) if can_force else jnp.array(False)
-    if can_force:
-        # A bound of each root will do: what a step leaves out, the next begins with.
-        first = jnp.where(loud, lower_bound(bernstein), jnp.inf)
-        key = _refine(flatten(scaled), flatten(first), flatten(delay), flatten(floor))
-        return Reach(reach * jnp.minimum(key, 1.0), forced, weight, kinks)
 
     def search():
         return first_violation(
             flatten(scaled), flatten(bernstein), flatten(delay), flatten(floor), lanes=4
         ).key
 
-    key = jax.lax.cond(jnp.any(loud), search, lambda: jnp.full((), jnp.inf, reach.dtype))
+    nothing = lambda: jnp.full((), jnp.inf, reach.dtype)
+    if can_force:
+        # A bound of each root will do: what a step leaves out, the next begins with. But where
+        # bounds would cut steps to crumbs the roots themselves are sought.
+        first = jnp.where(loud, lower_bound(bernstein), jnp.inf)
+        bound = _refine(flatten(scaled), flatten(first), flatten(delay), flatten(floor))
+        key = jax.lax.cond(bound < _CRUMB, search, lambda: bound)
+    else:
+        key = jax.lax.cond(jnp.any(loud), search, nothing)
     return Reach(reach * jnp.minimum(key, 1.0), forced, weight, kinks)
 
 
@@ -181,8 +184,7 @@ def drift(
     """Bound what the step's switches do to each pull, by a velocity and half an acceleration.
 
     A neuron that crosses a hyperplane leaves the course of its output there, and, since
-    its own drive has changed, the course of its outputs on other samples. Of what the pulls
-    are told about that, the remainder is left.
+    its own drive has changed, the course of its outputs on other samples.
     """
     weights = (step.series.inner[0], step.series.outer[0])
     outputs = FlowField(frame).outputs(weights, step.rates)
@@ -191,8 +193,7 @@ def drift(
     ramp, turned = (jnp.where(hits, kink, 0.0) for kink in reach.kinks)
     crossed = jnp.sum(ramp, axis=0)[frame.representative] * jnp.abs(frame.factor)
     bent = jnp.sum((turned @ jnp.abs(frame.gram)) * step.rates.active, axis=0)
-    share = jnp.where(reach.forced, _LEFT, 1.0)
-    return share * curvature * jnp.stack([crossed, 0.5 * bent])
+    return curvature * jnp.stack([crossed, 0.5 * bent])
 
 
 def no_moments(samples: int, dtype) -> Float[Array, "moments samples"]:
