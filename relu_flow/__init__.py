@@ -2,90 +2,77 @@
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from .data.clusters import clusters_check as clusters_check, two_clusters as two_clusters
-from .data.digits import digits as digits
-from .data.norm_rank import (
-    dual_basis_check as dual_basis_check,
-    norm_agrees_with_rank as norm_agrees_with_rank,
-    norm_disagrees_with_rank as norm_disagrees_with_rank,
-)
-from .data.orthogonal import orthogonal as orthogonal, orthogonality_check as orthogonality_check
-from .data.separable import (
-    orthogonally_separable as orthogonally_separable,
-    separability_check as separability_check,
-)
-from .data.teacher import single_neuron as single_neuron, teacher_check as teacher_check
-from .data.teachers import several_neurons as several_neurons, teachers_check as teachers_check
-from .data.trapped import (
-    three_points as three_points,
-    three_points_check as three_points_check,
-    three_points_experiment as three_points_experiment,
-)
-from .flow.compare import Departure as Departure, compare as compare
-from .flow.descend import DescentTrajectory as DescentTrajectory
-from .flow.descent import descent as descent
-from .flow.field import FlowField as FlowField, Frozen as Frozen
-from .flow.frame import Frame as Frame
-from .flow.limit import LimitTrajectory as LimitTrajectory, limit_flow as limit_flow
-from .flow.planar import PlanarRun as PlanarRun, planar as planar
-from .flow.solve import solve as solve
-from .flow.taylor import Taylor as Taylor
-from .flow.timing import PhaseTimes as PhaseTimes, time_phases as time_phases
-from .flow.trajectory import (
-    RESULTS as RESULTS,
-    Crossing as Crossing,
-    SwitchLog as SwitchLog,
-    Trajectory as Trajectory,
-)
-from .flow.watch import Progress as Progress
-from .model.initialisers import (
-    balanced_init as balanced_init,
-    early_alignment_init as early_alignment_init,
-    gaussian_init as gaussian_init,
-    multi_phase_init as multi_phase_init,
-    single_neuron_init as single_neuron_init,
-    unbalanced_init as unbalanced_init,
-)
-from .model.loss import (
-    AbstractLoss as AbstractLoss,
-    ExponentialLoss as ExponentialLoss,
-    LogisticLoss as LogisticLoss,
-    SquareLoss as SquareLoss,
-)
-from .model.network import TwoLayerReLU as TwoLayerReLU
-from .model.problem import Problem as Problem
-from .model.switch import SwitchKind as SwitchKind
-from .observe.milestones import Milestone as Milestone
-from .observe.phases import (
-    Latest as Latest,
-    Phase as Phase,
-    Scheme as Scheme,
-    SwitchEvent as SwitchEvent,
-)
+from ._lazy import attach as _attach
 
+# Read by type checkers, and by `_attach`: each name is imported when it is first used, so that
+# the command line answers before JAX is there, and studies need their packages only then.
 if _TYPE_CHECKING:
+    from .data.clusters import clusters_check as clusters_check, two_clusters as two_clusters
+    from .data.digits import digits as digits
+    from .data.norm_rank import (
+        dual_basis_check as dual_basis_check,
+        norm_agrees_with_rank as norm_agrees_with_rank,
+        norm_disagrees_with_rank as norm_disagrees_with_rank,
+    )
+    from .data.orthogonal import (
+        orthogonal as orthogonal,
+        orthogonality_check as orthogonality_check,
+    )
+    from .data.separable import (
+        orthogonally_separable as orthogonally_separable,
+        separability_check as separability_check,
+    )
+    from .data.teacher import single_neuron as single_neuron, teacher_check as teacher_check
+    from .data.teachers import several_neurons as several_neurons, teachers_check as teachers_check
+    from .data.trapped import (
+        three_points as three_points,
+        three_points_check as three_points_check,
+        three_points_experiment as three_points_experiment,
+    )
+    from .flow.compare import Departure as Departure, compare as compare
+    from .flow.descend import DescentTrajectory as DescentTrajectory
+    from .flow.descent import descent as descent
+    from .flow.field import FlowField as FlowField, Frozen as Frozen
+    from .flow.frame import Frame as Frame
+    from .flow.limit import LimitTrajectory as LimitTrajectory, limit_flow as limit_flow
+    from .flow.planar import PlanarRun as PlanarRun, planar as planar
+    from .flow.solve import solve as solve
+    from .flow.taylor import Taylor as Taylor
+    from .flow.timing import PhaseTimes as PhaseTimes, time_phases as time_phases
+    from .flow.trajectory import (
+        RESULTS as RESULTS,
+        Crossing as Crossing,
+        SwitchLog as SwitchLog,
+        Trajectory as Trajectory,
+    )
+    from .flow.watch import Progress as Progress
+    from .model.initialisers import (
+        balanced_init as balanced_init,
+        early_alignment_init as early_alignment_init,
+        gaussian_init as gaussian_init,
+        multi_phase_init as multi_phase_init,
+        single_neuron_init as single_neuron_init,
+        unbalanced_init as unbalanced_init,
+    )
+    from .model.loss import (
+        AbstractLoss as AbstractLoss,
+        ExponentialLoss as ExponentialLoss,
+        LogisticLoss as LogisticLoss,
+        SquareLoss as SquareLoss,
+    )
+    from .model.network import TwoLayerReLU as TwoLayerReLU
+    from .model.problem import Problem as Problem
+    from .model.switch import SwitchKind as SwitchKind
+    from .observe.milestones import Milestone as Milestone
+    from .observe.phases import (
+        Latest as Latest,
+        Phase as Phase,
+        Scheme as Scheme,
+        SwitchEvent as SwitchEvent,
+    )
     from .study.collect import open_study as open_study
     from .study.runner import run_study as run_study
     from .study.spec import Study as Study
     from .study.threshold import find_threshold as find_threshold
-
-# Studies need packages of the extra `app`, and seconds to import.
-_STUDIES = {
-    "Study": "spec",
-    "find_threshold": "threshold",
-    "open_study": "collect",
-    "run_study": "runner",
-}
-
-
-def __getattr__(name: str):
-    if name not in _STUDIES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    try:
-        return getattr(import_module(f".study.{_STUDIES[name]}", __name__), name)
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f'relu_flow.{name} needs {error.name}: pip install "relu-flow[app]"'
-        ) from error
+else:
+    __getattr__, __dir__ = _attach(__name__, optional="study")

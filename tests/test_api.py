@@ -14,23 +14,29 @@ NAMES = [
     "AbstractLoss", "Crossing", "Departure", "DescentTrajectory", "ExponentialLoss",
     "FlowField", "Frame", "Frozen", "Latest", "LimitTrajectory", "LogisticLoss", "Milestone",
     "Phase", "PhaseTimes", "PlanarRun", "Problem", "Progress", "RESULTS", "Scheme",
-    "SquareLoss", "SwitchEvent", "SwitchKind", "SwitchLog", "Taylor", "Trajectory",
+    "SquareLoss", "Study", "SwitchEvent", "SwitchKind", "SwitchLog", "Taylor", "Trajectory",
     "TwoLayerReLU", "balanced_init", "clusters_check", "compare", "descent", "digits",
-    "dual_basis_check", "early_alignment_init", "gaussian_init", "limit_flow",
-    "multi_phase_init", "norm_agrees_with_rank", "norm_disagrees_with_rank", "orthogonal",
-    "orthogonality_check", "orthogonally_separable", "planar", "separability_check",
-    "several_neurons", "single_neuron", "single_neuron_init", "solve", "teacher_check",
-    "teachers_check", "three_points", "three_points_check", "three_points_experiment",
-    "time_phases", "two_clusters", "unbalanced_init",
+    "dual_basis_check", "early_alignment_init", "find_threshold", "gaussian_init", "limit_flow",
+    "multi_phase_init", "norm_agrees_with_rank", "norm_disagrees_with_rank", "open_study",
+    "orthogonal", "orthogonality_check", "orthogonally_separable", "planar", "run_study",
+    "separability_check", "several_neurons", "single_neuron", "single_neuron_init", "solve",
+    "teacher_check", "teachers_check", "three_points", "three_points_check",
+    "three_points_experiment", "time_phases", "two_clusters", "unbalanced_init",
 ]  # fmt: skip
+LOADED = "{'jax', 'equinox', 'numpy', 'relu_flow.flow'} & set(sys.modules)"
 
 
 def test_public_names():
-    """Assert that adding or losing a public name is a visible change."""
+    """Assert that adding or losing a public name is a visible change, and each can be had."""
     # Modules are names too, once anything has imported them.
     modules = {module.name for module in pkgutil.iter_modules(rf.__path__)}
-    found = [name for name in vars(rf) if not name.startswith("_") and name not in modules]
-    assert sorted(found) == NAMES
+    found = [name for name in dir(rf) if not name.startswith("_") and name not in modules]
+    assert found == NAMES
+    assert rf.__all__ == NAMES
+    for name in NAMES:
+        assert getattr(rf, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'solves'"):
+        _ = rf.solves
 
 
 def run(*arguments, cwd=None):
@@ -42,8 +48,28 @@ def run(*arguments, cwd=None):
 
 def test_importing_is_light():
     """Assert that the library needs no plotting or tables, and the command's help no JAX."""
-    code = "import sys, relu_flow; print({'matplotlib', 'pandas', 'xarray'} & set(sys.modules))"
+    code = (
+        "import sys, relu_flow; relu_flow.solve; "
+        "print({'matplotlib', 'pandas', 'xarray'} & set(sys.modules))"
+    )
     assert run("-c", code).stdout.strip() == "set()"
+    ask = "import sys\nsys.argv = ['relu-flow', '--help']\n"
+    for use in ("import relu_flow.cli", ask + "from relu_flow.cli import main\nmain()"):
+        done = run("-c", f"import atexit, sys\natexit.register(lambda: print({LOADED}))\n{use}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == "set()"
+    assert "digits" in done.stdout
+
+
+def test_names_are_had_in_every_way():
+    """Assert what came before from importing everything: names, all of them, and modules."""
+    code = (
+        "import relu_flow\nfrom relu_flow import *\nfrom relu_flow import Problem as P\n"
+        "print(solve is relu_flow.solve is relu_flow.flow.solve.solve, P is Problem, "
+        "relu_flow.observe.milestones.Milestone is Milestone, 'Study' in globals())"
+    )
+    done = run("-c", code)
+    assert done.stdout.split() == ["True"] * 4, done.stderr
 
 
 def test_library_never_touches_global_configuration():
