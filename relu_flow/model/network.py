@@ -41,16 +41,7 @@ class TwoLayerReLU(eqx.Module):
         outer_log_scale: FloatArrayLike | None = None,
     ):
         inner_weight, outer_weight = jnp.asarray(inner_weight), jnp.asarray(outer_weight)
-        if inner_weight.ndim != 2 or 0 in inner_weight.shape:
-            raise ValueError(
-                "Argument `inner_weight` must have shape (width, features) with both "
-                f"positive, but it has shape {inner_weight.shape}."
-            )
-        if outer_weight.shape != inner_weight.shape[:1]:
-            raise ValueError(
-                f"Argument `outer_weight` must have shape {inner_weight.shape[:1]}, one "
-                f"entry for each row of `inner_weight`, but it has {outer_weight.shape}."
-            )
+        _check_weights(inner_weight, outer_weight)
         dtype = jnp.result_type(inner_weight, outer_weight, float)
         self.inner_weight = inner_weight.astype(dtype)
         self.outer_weight = outer_weight.astype(dtype)
@@ -73,10 +64,37 @@ class TwoLayerReLU(eqx.Module):
         """Number of coordinates of an input."""
         return self.inner_weight.shape[-1]
 
-    def __call__(self, x: Float[Array, " features"]) -> Float[Array, ""]:
-        """Return the output at one input; `jax.vmap` it over a data set."""
+    def __call__(self, x: Float[Array, "*samples features"]) -> Float[Array, "*samples"]:
+        """Return the output at one input, or the outputs at one input a row.
+
+        Raises:
+            ValueError: If `x` has any other shape, or the network is a stack of networks.
+        """
+        x = jnp.asarray(x)
+        self._check_input(x)
         amplitude = jnp.exp(self.log_scale + self.outer_log_scale) * self.outer_weight
-        return jnp.sum(amplitude * jax.nn.relu(self.inner_weight @ x))
+        return jnp.sum(amplitude * jax.nn.relu(x @ self.inner_weight.T), axis=-1)
+
+    def _check_input(self, x: Array) -> None:
+        if self.inner_weight.ndim != 2:
+            raise ValueError(
+                "A stack of networks, such as `Trajectory.networks`, must be called one by one: "
+                "`jax.vmap(lambda network: network(x))(networks)`."
+            )
+        features = self.features
+        if x.ndim in (1, 2) and x.shape[-1] == features:
+            return
+        advice = ""
+        if features == 1 and x.ndim < 2:
+            advice = " For inputs of one feature pass `x.reshape(-1, 1)`."
+        elif x.shape == (features, 1):
+            advice = " For one input given as a column pass `x.ravel()`."
+        elif x.ndim == 2 and x.shape[0] == features:
+            advice = " For inputs given as columns pass `x.T`."
+        raise ValueError(
+            f"Argument `x` must have shape ({features},), one input, or (samples, {features}), one "
+            f"input a row, but it has shape {x.shape}.{advice}"
+        )
 
     def preactivations(
         self, inputs: Float[Array, "samples features"]
@@ -99,6 +117,27 @@ class TwoLayerReLU(eqx.Module):
         r"""Return $w_j/\|w_j\|$; zero for a neuron whose inner weights are zero."""
         norm = jnp.linalg.norm(self.inner_weight, axis=-1, keepdims=True)
         return self.inner_weight / jnp.where(norm > 0, norm, 1.0)
+
+
+def _check_weights(inner_weight: Array, outer_weight: Array) -> None:
+    """Check the shapes of the two layers; other libraries have others."""
+    inner, outer = inner_weight.shape, outer_weight.shape
+    if len(inner) != 2 or 0 in inner:
+        advice = " For one neuron pass `inner_weight[None, :]`." if len(inner) == 1 else ""
+        raise ValueError(
+            "Argument `inner_weight` must have shape (width, features) with both "
+            f"positive, but it has shape {inner}.{advice}"
+        )
+    if outer != inner[:1]:
+        advice = ""
+        if outer in ((1, inner[0]), (inner[0], 1)):
+            advice = " Pass `outer_weight.ravel()`."
+        elif outer_weight.size == inner[1]:
+            advice = " If `inner_weight` has one column a neuron, pass `inner_weight.T`."
+        raise ValueError(
+            f"Argument `outer_weight` must have shape {inner[:1]}, one "
+            f"entry for each row of `inner_weight`, but it has shape {outer}.{advice}"
+        )
 
 
 def require_finite(name: str, array: Array) -> None:

@@ -52,6 +52,15 @@ class Problem(eqx.Module):
         reduction: Literal["sum", "mean"] = "sum",
         train: Literal["both", "inner"] = "both",
     ):
+        # Before anything is kept: an array is no static field.
+        for name, value, options in (
+            ("reduction", reduction, ("sum", "mean")),
+            ("train", train, ("both", "inner")),
+        ):
+            if not isinstance(value, str) or value not in options:
+                raise ValueError(
+                    f"Argument `{name}` must be one of {options}, but it is {value!r}."
+                )
         inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
         dtype = jnp.result_type(inputs, targets, float)
         self.inputs, self.targets = inputs.astype(dtype), targets.astype(dtype)
@@ -61,45 +70,24 @@ class Problem(eqx.Module):
         self.basis, self.rank = _span(self.inputs)
 
     def _check(self) -> None:
-        if self.inputs.ndim != 2 or 0 in self.inputs.shape:
-            raise ValueError(
-                "Argument `inputs` must have shape (samples, features) with both "
-                f"positive, but it has shape {self.inputs.shape}."
-            )
-        if self.targets.shape != self.inputs.shape[:1]:
-            raise ValueError(
-                f"Argument `targets` must have shape {self.inputs.shape[:1]}, one entry "
-                f"for each row of `inputs`, but it has shape {self.targets.shape}."
-            )
+        _check_shapes(self.inputs.shape, self.targets.shape)
         if not isinstance(self.loss, AbstractLoss):
             raise ValueError(
                 "Argument `loss` must be an instance of a loss such as "
                 f"`ExponentialLoss()`, but it is {self.loss!r}."
             )
-        for name, value, options in (
-            ("reduction", self.reduction, ("sum", "mean")),
-            ("train", self.train, ("both", "inner")),
-        ):
-            if value not in options:
-                raise ValueError(
-                    f"Argument `{name}` must be one of {options}, but it is {value!r}."
-                )
         require_finite("inputs", self.inputs)
         require_finite("targets", self.targets)
         if not is_traced(self.inputs):
             zero = np.flatnonzero(~np.any(np.asarray(self.inputs), axis=1))
             if zero.size:
                 raise ValueError(
-                    "Argument `inputs` must have no zero row (no neuron is ever active "
-                    f"on it), but row {zero[0]} is zero ({zero.size} in all)."
+                    "Argument `inputs` must have no zero row (a neuron without a bias is never "
+                    f"active on it), but row {zero[0]} is zero ({zero.size} in all). Give the "
+                    "neurons biases, `rf.with_bias(inputs)`, or leave the row out."
                 )
         if self.loss.binary and not is_traced(self.targets):
-            wrong = np.asarray(self.targets)[np.abs(np.asarray(self.targets)) != 1]
-            if wrong.size:
-                raise ValueError(
-                    f"Argument `targets` must be +1 or -1 for {type(self.loss).__name__}, "
-                    f"but it contains {wrong[0]}."
-                )
+            _check_labels(np.asarray(self.targets), type(self.loss).__name__)
 
     @property
     def samples(self) -> int:
@@ -118,12 +106,45 @@ class Problem(eqx.Module):
 
     def predictions(self, network: TwoLayerReLU) -> Float[Array, " samples"]:
         """Return the network's outputs at the inputs."""
-        return jax.vmap(network)(self.inputs)
+        return network(self.inputs)
 
     def loss_value(self, network: TwoLayerReLU) -> Float[Array, ""]:
         """Return the reduced loss."""
         losses = self.loss.value(self.predictions(network), self.targets)
         return self.sample_weight * jnp.sum(losses)
+
+
+def _check_shapes(inputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
+    if len(inputs) != 2 or 0 in inputs:
+        advice = ""
+        if len(inputs) == 1:
+            advice = " For inputs of one feature pass `inputs[:, None]`."
+        elif len(inputs) > 2:
+            advice = " For images or the like pass `inputs.reshape(len(inputs), -1)`."
+        raise ValueError(
+            "Argument `inputs` must have shape (samples, features) with both "
+            f"positive, but it has shape {inputs}.{advice}"
+        )
+    if targets != inputs[:1]:
+        advice = ""
+        if targets in ((inputs[0], 1), (1, inputs[0])):
+            advice = " Pass `targets.ravel()`."
+        elif targets == inputs[1:]:
+            advice = " If `inputs` has one column a sample, pass `inputs.T`."
+        raise ValueError(
+            f"Argument `targets` must have shape {inputs[:1]}, one entry "
+            f"for each row of `inputs`, but it has shape {targets}.{advice}"
+        )
+
+
+def _check_labels(targets: np.ndarray, loss: str) -> None:
+    wrong = targets[np.abs(targets) != 1]
+    if wrong.size:
+        zero_one = bool(np.all((targets == 0) | (targets == 1)))
+        advice = " For labels 0 and 1 pass `2 * targets - 1`." if zero_one else ""
+        raise ValueError(
+            f"Argument `targets` must be +1 or -1 for {loss}, but it contains {wrong[0]}.{advice}"
+        )
 
 
 def _span(
