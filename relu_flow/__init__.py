@@ -7,6 +7,7 @@ from ._lazy import attach as _attach
 # Read by type checkers, and by `_attach`: each name is imported when it is first used, so that
 # the command line answers before JAX is there, and studies need their packages only then.
 if _TYPE_CHECKING:
+    from .data.bias import with_bias as with_bias
     from .data.clusters import clusters_check as clusters_check, two_clusters as two_clusters
     from .data.digits import digits as digits
     from .data.norm_rank import (
@@ -34,6 +35,7 @@ if _TYPE_CHECKING:
     from .flow.descent import descent as descent
     from .flow.field import FlowField as FlowField, Frozen as Frozen
     from .flow.frame import Frame as Frame
+    from .flow.host_loop import Progress as Progress
     from .flow.limit import LimitTrajectory as LimitTrajectory, limit_flow as limit_flow
     from .flow.planar import PlanarRun as PlanarRun, planar as planar
     from .flow.solve import solve as solve
@@ -45,7 +47,6 @@ if _TYPE_CHECKING:
         SwitchLog as SwitchLog,
         Trajectory as Trajectory,
     )
-    from .flow.watch import Progress as Progress
     from .model.initialisers import (
         balanced_init as balanced_init,
         early_alignment_init as early_alignment_init,

@@ -22,6 +22,7 @@ NAMES = [
     "separability_check", "several_neurons", "single_neuron", "single_neuron_init", "solve",
     "teacher_check", "teachers_check", "three_points", "three_points_check",
     "three_points_experiment", "time_phases", "two_clusters", "unbalanced_init",
+    "with_bias",
 ]  # fmt: skip
 LOADED = "{'jax', 'equinox', 'numpy', 'relu_flow.flow'} & set(sys.modules)"
 

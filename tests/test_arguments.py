@@ -1,11 +1,16 @@
 """Bad input: each gets an error that names the argument."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import relu_flow as rf
+from relu_flow.flow.arguments import check_asked
+from relu_flow.flow.solve import make_options
+from relu_flow.observe.observables import loss as LOSS
 
 X = np.array([[1.0, 0.0], [0.0, 1.0]])
 Y = np.array([1.0, -1.0])
@@ -26,6 +31,8 @@ V = np.array([1.0])
         ({"targets": np.array([1.0, np.nan])}, "targets"),
         ({"loss": "exponential"}, "loss"),
         ({"reduction": "average"}, "reduction"),
+        ({"reduction": Y}, "reduction"),
+        ({"train": jnp.ones(2)}, "train"),
         ({"train": "outer"}, "train"),
     ],
 )
@@ -33,6 +40,32 @@ def test_bad_problem(arguments, name):
     """Assert that a problem that makes no sense is refused."""
     with pytest.raises(ValueError, match=f"Argument `{name}` must"):
         rf.Problem(**{"inputs": X, "targets": Y, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        ({"targets": Y[:, None]}, "`targets.ravel()`"),
+        ({"targets": Y[None]}, "`targets.ravel()`"),
+        ({"targets": np.array([1.0, 0.0])}, "`2 * targets - 1`"),
+        ({"targets": np.array([True, False])}, "`2 * targets - 1`"),
+        ({"inputs": X[0]}, "`inputs[:, None]`"),
+        ({"inputs": np.ones((2, 2, 3))}, "`inputs.reshape(len(inputs), -1)`"),
+        ({"inputs": np.ones((3, 2))}, "`inputs.T`"),
+        ({"inputs": np.diag([1.0, 0.0])}, "`rf.with_bias(inputs)`"),
+    ],
+)
+def test_bad_problem_is_told_what_to_do(arguments, advice):
+    """Assert that shapes and labels of other libraries come with the call that mends them."""
+    with pytest.raises(ValueError, match=re.escape(advice)):
+        rf.Problem(**{"inputs": X, "targets": Y, **arguments})
+
+
+def test_advice_is_given_only_where_it_helps():
+    """Assert that labels which are not 0 and 1 are not said to be."""
+    with pytest.raises(ValueError, match="contains 0") as caught:
+        rf.Problem(X, np.array([0.0, 3.0]))
+    assert "2 * targets" not in str(caught.value)
 
 
 def test_square_loss_takes_any_target():
@@ -60,6 +93,21 @@ def test_bad_network(arguments, name):
 
 
 @pytest.mark.parametrize(
+    ("inner", "outer", "advice"),
+    [
+        (np.ones((3, 2)), np.ones((1, 3)), "`outer_weight.ravel()`"),
+        (np.ones((3, 2)), np.ones((3, 1)), "`outer_weight.ravel()`"),
+        (np.ones((2, 3)), np.ones(3), "`inner_weight.T`"),
+        (np.ones(2), np.ones(1), "`inner_weight[None, :]`"),
+    ],
+)
+def test_bad_network_is_told_what_to_do(inner, outer, advice):
+    """Assert that weights of PyTorch's shapes, and transposed ones, are told how to be passed."""
+    with pytest.raises(ValueError, match=re.escape(advice)):
+        rf.TwoLayerReLU(inner, outer)
+
+
+@pytest.mark.parametrize(
     ("arguments", "name"),
     [
         ({"t1": 0.0}, "t1"),
@@ -72,6 +120,11 @@ def test_bad_network(arguments, name):
         ({"ts": [0.5, 2.0]}, "ts"),
         ({"ts": [-0.5]}, "ts"),
         ({"ts": [[0.5]]}, "ts"),
+        ({"ts": [0.1, 0.2, 0.3], "max_steps": 3}, "ts"),
+        ({"milestones": [LOSS, 0.5]}, "milestones"),
+        ({"milestones": 0.5}, "milestones"),
+        ({"milestones": "loss"}, "milestones"),
+        ({"milestones": rf.Milestone(LOSS, np.ones(2))}, "milestones"),
         ({"max_steps": 0}, "max_steps"),
         ({"max_switches": 0}, "max_switches"),
         ({"max_slides": -1}, "max_slides"),
@@ -87,6 +140,53 @@ def test_bad_solve(arguments, name):
     base = {"problem": rf.Problem(X, Y), "network": rf.TwoLayerReLU(W, V), "t1": 1.0}
     with pytest.raises(ValueError, match=f"Argument `{name}` must"):
         rf.solve(**{**base, **arguments})
+
+
+def test_transposed_weights_are_told():
+    """Assert that a network whose inner weights are the transpose of its own is seen."""
+    network = rf.TwoLayerReLU(np.ones((2, 5)), np.ones(2))
+    with pytest.raises(ValueError, match=r"`inner_weight\.T`"):
+        rf.solve(rf.Problem(X, Y), network, 1.0)
+
+
+def test_steps_must_be_enough_for_the_times():
+    """Assert that equal times, and one at the start, end no step of their own."""
+    ts = jnp.array([0.0, 0.5, 0.5, 1.0])
+    check_asked(ts, 0.0, 1.0, 2)
+    with pytest.raises(ValueError, match=r"Argument `ts` must .* 3 steps .* `max_steps` is 2"):
+        check_asked(ts, 0.0, 2.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("observable", "found"),
+    [
+        (lambda problem, network: network.outer_weight, r"shape \(1,\)"),
+        (lambda problem, network: problem.predictions(network), r"shape \(2,\)"),
+        (lambda problem, network: (1.0, 2.0), "a tuple"),
+        (lambda problem, network: None, "a NoneType"),
+    ],
+)
+def test_observables_must_be_scalars(observable, found):
+    """Assert that an observable that returns anything else is named with what it returns."""
+    milestone = rf.Milestone(observable, 0.5, name="wide")
+    for run in (
+        lambda: rf.solve(rf.Problem(X, Y), rf.TwoLayerReLU(W, V), 1.0, milestones=milestone),
+        lambda: rf.descent(rf.Problem(X, Y), rf.TwoLayerReLU(W, V), 9, 0.1, milestones=milestone),
+    ):
+        with pytest.raises(
+            ValueError, match=f"Argument `milestones` must .*'wide' returns .*{found}"
+        ):
+            run()
+
+
+def test_a_single_milestone_is_one_of_one():
+    """Assert that a milestone need not be in a list, and numbers of Python are scalars."""
+    constant = rf.Milestone(lambda problem, network: 1.0, 0.5, name="constant")
+    problem, network = rf.Problem(X, Y), rf.TwoLayerReLU(W, V)
+    for milestone in (rf.Milestone(LOSS, 0.5, name="loss"), constant):
+        options = make_options(problem, network, milestone, until=milestone.name)
+        assert options.milestones == (milestone,)
+        assert options.until == 0
 
 
 def test_until_is_a_milestone():

@@ -57,7 +57,7 @@ def run(mixed):
         STEPS,
         RATE,
         ts=[0.0, 1.0, 1.0, 3.0, STEPS * RATE],
-        milestones=[half],
+        milestones=half,
         max_switches=4000,
     )
     return found, loop(inputs, targets, *true_weights(network), RATE, STEPS)
@@ -236,19 +236,47 @@ def test_watched_run_is_the_same_and_survives_interruption(mixed, tmp_path):
         assert jax.tree.all(jax.tree.map(jnp.array_equal, whole, other))
 
 
-def test_control_c_returns_what_there_is(mixed):
-    """Assert that an interrupted run that may not throw keeps what it has."""
+@pytest.mark.parametrize("throw", [True, False])
+def test_control_c_keeps_the_run_and_is_raised(mixed, tmp_path, throw):
+    """Assert that an interruption is never swallowed, and the run goes on from its file."""
     _, _, network, problem = mixed
+    file = tmp_path / "run"
+    run = lambda told: descent(
+        problem, network, 3000, 1e-3, progress=told, checkpoint=file, throw=throw
+    )
 
     def stop(progress):
         raise KeyboardInterrupt
 
-    found = descent(problem, network, 3000, 1e-3, ts=[0.5, 3.0], progress=stop, throw=False)
-    assert found.result == rf.RESULTS.event_occurred
-    assert int(found.stats["steps"]) == 1024
-    np.testing.assert_array_equal(found.ts, [0.5, np.inf])
     with pytest.raises(KeyboardInterrupt):
-        descent(problem, network, 3000, 1e-3, progress=stop)
+        run(stop)
+    assert file.exists()
+    steps = []
+    run(lambda progress: steps.append(progress.steps))
+    assert steps == [2048, 3000]
+    assert not file.exists()
+
+
+def test_a_checkpoint_knows_its_observables(mixed, tmp_path):
+    """Assert that a file is refused where a milestone of the same name is another one."""
+    _, _, network, problem = mixed
+    file = tmp_path / "run"
+
+    def run(level, told=None):
+        milestone = rf.Milestone(lambda p, n: level * p.loss_value(n), 0.5, name="low")
+        return descent(
+            problem, network, 3000, 1e-3, milestones=milestone, progress=told, checkpoint=file
+        )
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(0.1, stop)
+    with pytest.raises(ValueError, match="Argument `checkpoint`"):
+        run(0.2)
+    run(0.1)
+    assert not file.exists()
 
 
 def test_a_rate_that_is_too_large_is_told():

@@ -109,6 +109,8 @@ def test_schemes_are_checked(life):
         time_phases(problem, network, [LIFE, clash], 1.0)
     with pytest.raises(ValueError, match="more than 1"):
         time_phases(problem, network, [LIFE], 1.0, coarsening=1.0)
+    with pytest.raises(ValueError, match="Argument `t1`"):  # one scheme alone is taken
+        time_phases(problem, network, LIFE, -1.0)
     with pytest.raises(ValueError, match="must have the milestone"):
         boundary_time(
             rf.Milestone(observables.loss, 0.1, name="x"), problem, network, life(-50.0).run

@@ -65,6 +65,16 @@ def test_states_at_ts_dense_output_and_chunks_agree(base, tmp_path):
     middle = trajectory.network_at(1.7)
     split = rf.solve(problem, network, 1.7).network
     np.testing.assert_allclose(middle.directions(), split.directions(), atol=1e-11)
+    for outside in (-1e-3, END + 1e-3, np.nan):
+        with pytest.raises(ValueError, match="Argument `t` must lie"):
+            trajectory.network_at(outside)
+    with pytest.raises(ValueError, match=r"jax\.vmap"):
+        trajectory.network_at(ts)
+    many = jax.vmap(trajectory.network_at)(jnp.array([-1e-3, 1.7, END, END + 1e-3]))
+    for leaf, one in zip(jax.tree.leaves(many), jax.tree.leaves(middle), strict=True):
+        assert np.all(np.isinf(leaf[jnp.array([0, 3])]))
+        np.testing.assert_allclose(leaf[1], one, rtol=1e-12, atol=1e-14)
+        assert np.all(np.isfinite(leaf[2]))
     watched = rf.solve(problem, network, END, progress=seen.append)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, whole, watched))
     assert [p.t for p in seen] == sorted(p.t for p in seen)
@@ -200,6 +210,10 @@ def test_early_end_pads_what_it_did_not_reach(base):
     assert float(trajectory.ts[0]) == 1e-3
     assert float(trajectory.ts[1]) == np.inf
     assert np.all(np.isfinite(trajectory.networks.inner_weight))
+    reached = float(trajectory.stats["time"])
+    assert 1e-3 < reached < END
+    with pytest.raises(RuntimeError, match=f"last time {reached:g}"):
+        rf.solve(*base, END, ts=[1e-3, END], max_steps=10)
     num = int(trajectory.switches.num)
     assert np.all(np.isinf(trajectory.switches.time[num:]))
     for name in ("neuron", "sample", "kind"):

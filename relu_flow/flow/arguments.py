@@ -1,7 +1,7 @@
 """What `solve` checks before it starts; every message names the argument."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import diffrax as dfx
 import jax
@@ -25,9 +25,12 @@ def check_arguments(problem: Problem, network: TwoLayerReLU, t0, t1, ts, rtol):
     if not isinstance(network, TwoLayerReLU):
         raise ValueError(f"Argument `network` must be a TwoLayerReLU, but it is {network!r}.")
     if network.features != problem.features:
+        advice = ""
+        if network.width == problem.features:
+            advice = " If `inner_weight` has one column a neuron, make it of `inner_weight.T`."
         raise ValueError(
             f"Argument `network` must have {problem.features} features as the problem's "
-            f"inputs have, but it has {network.features}."
+            f"inputs have, but it has {network.features}.{advice}"
         )
     dtype = jnp.result_type(problem.inputs, network.inner_weight)
     if dtype != jnp.float64:
@@ -111,9 +114,39 @@ def check_solver(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
     return solver
 
 
-def check_milestones(milestones: Sequence[LevelCrossing]) -> tuple[LevelCrossing, ...]:
-    """Check that the milestones' names tell them apart."""
+def check_asked(ts, t0, t1, max_steps: int) -> None:
+    """Check that there are steps enough to end one at each of the times asked for."""
+    if is_traced(ts, t0, t1):
+        return
+    stops = np.unique(np.append(np.asarray(ts), float(t1)))
+    needed = int(np.sum(stops > float(t0)))
+    if needed > max_steps:
+        raise ValueError(
+            f"Argument `ts` must ask for no more times than there are steps, but {needed} steps "
+            f"have to end at one (the end is one too), and `max_steps` is {max_steps}. Pass a "
+            "larger `max_steps`, or fewer times and `dense=True` for what lies between."
+        )
+
+
+def check_milestones(
+    milestones: LevelCrossing | Sequence[LevelCrossing], problem: Problem, network: TwoLayerReLU
+) -> tuple[LevelCrossing, ...]:
+    """Check that the milestones are some, and that their names tell them apart.
+
+    A single one counts as one of one.
+    """
+    if _is_milestone(milestones):
+        milestones = (milestones,)  # pyright: ignore[reportAssignmentType]
+    if not isinstance(milestones, Iterable):
+        milestones = (milestones,)  # pyright: ignore[reportAssignmentType]
     milestones = tuple(milestones)
+    for milestone in milestones:
+        if not _is_milestone(milestone):
+            raise ValueError(
+                "Argument `milestones` must contain milestones such as `Milestone(loss, 0.5)`, "
+                f"but one of them is {milestone!r}."
+            )
+        _check_observable(milestone, problem, network)
     names = [milestone.name for milestone in milestones]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
@@ -122,6 +155,30 @@ def check_milestones(milestones: Sequence[LevelCrossing]) -> tuple[LevelCrossing
             "given more than once."
         )
     return milestones
+
+
+def _is_milestone(candidate: object) -> bool:
+    parts = ("name", "level", "direction", "observable")
+    return all(hasattr(candidate, part) for part in parts)
+
+
+def _check_observable(milestone: LevelCrossing, problem: Problem, network: TwoLayerReLU) -> None:
+    """Check that an observable, and its level, are scalars; nothing is computed."""
+    level = np.shape(milestone.level)
+    if level != ():
+        raise ValueError(
+            f"Argument `milestones` must have scalar levels, but that of {milestone.name!r} has "
+            f"shape {level}."
+        )
+    value = jax.eval_shape(milestone.observable, problem, network)
+    shape = getattr(value, "shape", np.shape(value) if np.isscalar(value) else None)
+    if shape != ():
+        found = f"a {type(value).__name__}" if shape is None else f"an array of shape {shape}"
+        raise ValueError(
+            "Argument `milestones` must have observables that return a scalar, but that of "
+            f"{milestone.name!r} returns {found}. Reduce it, such as with `jnp.max`, or watch one "
+            "entry a milestone."
+        )
 
 
 def check_until(until: str | None, milestones: Sequence[LevelCrossing]) -> int | None:

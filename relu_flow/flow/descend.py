@@ -54,8 +54,7 @@ class DescentTrajectory(eqx.Module):
         initial_sides: Mode of each pair at the start: 0 inactive, 1 active.
         milestones: For each name when the level was crossed, the observable between the
             two steps taken as linear.
-        result: `successful`; `nonfinite` if a weight became infinite or not a number;
-            `event_occurred` if the run was interrupted.
+        result: `successful`; `nonfinite` if a weight became infinite or not a number.
         stats: Counts: `steps`, `switches`.
     """
 
@@ -277,7 +276,7 @@ def proceed(rule: Rule, state: State, more_steps: Int[Array, ""]) -> State:
     return jax.lax.while_loop(running, lambda state: take_step(rule, state), state)
 
 
-def finish(rule: Rule, state: State, initial_sides, interrupted) -> DescentTrajectory:
+def finish(rule: Rule, state: State, initial_sides) -> DescentTrajectory:
     """Turn a descent that has ended into what the user gets."""
     first = jnp.searchsorted(rule.stops, rule.stops, side="left")
     filled = rule.stops <= state.step
@@ -288,9 +287,7 @@ def finish(rule: Rule, state: State, initial_sides, interrupted) -> DescentTraje
 
     rows = jax.tree.map(fill, state.saved, state.neurons)
     result: RESULTS = RESULTS.successful
-    nonfinite, stopped = RESULTS.nonfinite, RESULTS.event_occurred
-    result = RESULTS.where(interrupted, stopped, result)  # pyright: ignore[reportArgumentType]
-    result = RESULTS.where(~state.finite, nonfinite, result)  # pyright: ignore[reportArgumentType]
+    result = RESULTS.where(~state.finite, RESULTS.nonfinite, result)  # pyright: ignore[reportArgumentType]
     log = state.log
     return DescentTrajectory(
         ts=jnp.where(filled, rule.learning_rate * rule.stops, jnp.inf),
@@ -313,4 +310,4 @@ def sides(state: State) -> Int[Array, "width samples"]:
 def descend_whole(rule: Rule) -> DescentTrajectory:
     """Descend in one go, as one compiled program."""
     state = begin(rule)
-    return finish(rule, proceed(rule, state, rule.last), sides(state), jnp.array(False))
+    return finish(rule, proceed(rule, state, rule.last), sides(state))

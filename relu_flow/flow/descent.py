@@ -1,8 +1,5 @@
 """descent(): the same problem by gradient descent, recorded like a flow."""
 
-import hashlib
-import re
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +7,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Float, Key
 
 from .._types import FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .arguments import check_arguments, check_milestones, positive
-from .checkpoint import Checkpoint
 from .descend import (
     DescentTrajectory,
     Optimiser,
@@ -31,82 +25,60 @@ from .descend import (
     sides,
     take_step,
 )
+from .fingerprint import Fingerprint
+from .forward import forward_only
 from .frame import Frame
+from .host_loop import Pieces, Progress, run_pieces
 from .probe import LevelCrossing
 from .trajectory import RESULTS
-from .watch import Progress
 
 _STEPS_A_PIECE = 1024
-_SECONDS_BETWEEN_CHECKPOINTS = 30.0
 
 _descend_compiled = eqx.filter_jit(descend_whole)
 
 
-def _fingerprint(rule: Rule, state: State) -> str:
-    """Return a digest of everything that the numbers of a run depend on."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(rule):
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jr.key_data(leaf) if is_key else leaf)
-        digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    # The program of one step tells of the loss, the optimiser and the options.
-    program = re.sub("0x[0-9a-f]+", "", str(eqx.filter_make_jaxpr(take_step)(rule, state)[0]))
-    digest.update(f"{program}{jax.__version__}".encode())
-    return digest.hexdigest()
+_begin_compiled = eqx.filter_jit(begin)
+_proceed_compiled: Any = eqx.filter_jit(proceed)
+_finish_compiled = eqx.filter_jit(finish)
 
 
 def _descend_watched(
     rule: Rule,
     progress: Callable[[Progress], None] | None,
     checkpoint: str | Path | None,
-    throw: bool,
 ) -> DescentTrajectory:
     """Descend a piece at a time; the same numbers as in one go."""
     state = _begin_compiled(rule)
-    initial_sides, interrupted = sides(state), False
-    file = None
-    if checkpoint is not None:
-        file = Checkpoint(Path(checkpoint), _fingerprint(rule, state))
-        state = file.load(state)
-    piece, last = jnp.asarray(_STEPS_A_PIECE), int(rule.last)
-    started = time.perf_counter()
-    compiled = _proceed_compiled.lower(rule, state, piece).compile()
-    compile_seconds = time.perf_counter() - started
-    kept = time.monotonic()
-    try:
-        while int(state.step) < last and bool(state.finite):
-            state = jax.block_until_ready(compiled(rule, state, piece))
-            if progress is not None:
-                progress(_report(rule, state, compile_seconds))
-            if file is not None and time.monotonic() - kept > _SECONDS_BETWEEN_CHECKPOINTS:
-                file.save(state)
-                kept = time.monotonic()
-    except BaseException as error:
-        if file is not None:
-            file.save(state)
-        if throw or not isinstance(error, KeyboardInterrupt):
-            raise
-        interrupted = True
-    trajectory = _finish_compiled(rule, state, initial_sides, jnp.asarray(interrupted))
-    if file is not None and not interrupted:
-        file.remove()
-    return trajectory
-
-
-def _report(rule: Rule, state: State, compile_seconds: float) -> Progress:
-    return Progress(
-        t=float(rule.learning_rate * state.step),
-        t1=float(rule.learning_rate * rule.last),
-        steps=int(state.step),
-        switches=int(state.log.num),
-        loss=float(rule.problem.loss_value(rule.network(state.neurons))),
-        compile_seconds=compile_seconds,
+    initial_sides = sides(state)
+    pieces = Pieces(
+        proceed=_proceed_compiled,
+        steps=_STEPS_A_PIECE,
+        going_on=lambda rule, state: int(state.step) < int(rule.last) and bool(state.finite),
+        taken=lambda state: int(state.step),
+        report=_report,
+        finish=lambda rule, state: _finish_compiled(rule, state, initial_sides),
     )
+    return run_pieces(pieces, rule, state, progress, checkpoint, lambda: _fingerprint(rule, state))
 
 
-_begin_compiled = eqx.filter_jit(begin)
-_proceed_compiled: Any = eqx.filter_jit(proceed)
-_finish_compiled = eqx.filter_jit(finish)
+def _fingerprint(rule: Rule, state: State) -> str:
+    fingerprint = Fingerprint()
+    fingerprint.arrays(rule)
+    fingerprint.words(rule.batch_size, rule.max_switches)
+    fingerprint.milestones(rule.milestones, rule.problem, rule.start)
+    # The program of one step tells of the loss and the optimiser.
+    fingerprint.program(take_step, rule, state)
+    return str(fingerprint)
+
+
+def _report(rule: Rule, state: State) -> dict[str, float]:
+    return {
+        "t": float(rule.learning_rate * state.step),
+        "t1": float(rule.learning_rate * rule.last),
+        "steps": int(state.step),
+        "switches": int(state.log.num),
+        "loss": float(rule.problem.loss_value(rule.network(state.neurons))),
+    }
 
 
 def descent(
@@ -119,7 +91,7 @@ def descent(
     batch_size: int | None = None,
     key: Key[Array, ""] | None = None,
     ts: Float[Array, " times"] | Sequence[float] | None = None,
-    milestones: Sequence[LevelCrossing] = (),
+    milestones: LevelCrossing | Sequence[LevelCrossing] = (),
     max_switches: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     checkpoint: str | Path | None = None,
@@ -150,15 +122,16 @@ def descent(
         ts: Times at which the network is returned, ascending, each rounded to the nearest
             step; the end alone if not given.
         milestones: Observables whose first crossing of a level is written down (see
-            `Milestone`); they are evaluated at every step.
+            `Milestone`), or a single one; they are evaluated at every step.
         max_switches: Slots for switches; `2 * width * samples + 1024` unless given. When
             they are full descent goes on and only counts.
-        progress: Called on the host every 1024 steps; not under a transformation.
+        progress: Called on the host every 1024 steps; not under a transformation. An
+            exception raised in it, or Ctrl-C, ends the run.
         checkpoint: A file in which the run is kept every half a minute and when it is
             interrupted, and from which it goes on, as in `solve`.
         throw: Raise if a weight is not finite any more. Otherwise, and always under
-            `jax.jit` and `jax.vmap`, the code is in `DescentTrajectory.result`; and
-            Ctrl-C then returns what there is, if `progress` or `checkpoint` is given.
+            `jax.jit` and `jax.vmap`, the code is in `DescentTrajectory.result`. Ctrl-C is
+            raised in any case; with `checkpoint` the run is in the file then.
 
     Returns:
         What happened. Under `jax.vmap` all its arrays get the batch axes of the inputs.
@@ -186,16 +159,16 @@ def descent(
         last=jnp.asarray(steps, jnp.int32),
         key=key,
         optimiser=optimiser,
-        milestones=check_milestones(milestones),
+        milestones=check_milestones(milestones, problem, network),
         batch_size=batch_size,
         max_switches=slots if max_switches is None else positive("max_switches", max_switches),
     )
     if is_traced(*jax.tree.leaves(rule)):
-        return descend_whole(rule)
+        return forward_only(descend_whole(rule), "descent")
     if progress is None and checkpoint is None:
         trajectory = _descend_compiled(rule)
     else:
-        trajectory = _descend_watched(rule, progress, checkpoint, throw)
+        trajectory = _descend_watched(rule, progress, checkpoint)
     if throw and trajectory.result != RESULTS.successful:
         raise RuntimeError(
             f"Descent ended after {int(trajectory.stats['steps'])} of {steps} steps: "

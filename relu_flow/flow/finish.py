@@ -3,11 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from .._types import FloatScalarLike
+from .._types import FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.switch import SwitchKind
+from .forward import forward_only
 from .local import Counts, advance
 from .proposal import evaluations
 from .run import Equation, History, Run
@@ -23,11 +24,26 @@ class DenseOutput(eqx.Module):
     t0: Float[Array, ""]
     end: Float[Array, ""]
 
-    @eqx.filter_jit
     def __call__(self, t: FloatScalarLike) -> TwoLayerReLU:
-        """Return the network at `t`, a time between the run's start and its end."""
+        """Return the network at `t`; `inf` in its place if that is unknown and outside the run."""
+        t = jnp.asarray(t, self.end.dtype)
+        outside = self._outside(t)
+        if not is_traced(outside) and bool(outside):
+            raise ValueError(
+                f"Argument `t` must lie within the run, [{self.t0}, {self.end}], but it is {t}."
+            )
+        network = self._at(jnp.clip(t, self.t0, self.end))
+        network = jax.tree.map(lambda leaf: jnp.where(outside, jnp.inf, leaf), network)
+        return forward_only(network, "Trajectory.network_at")
+
+    def _outside(self, t: Float[Array, ""]) -> Bool[Array, ""]:
+        """Return whether a time is before the run or after it, by more than its rounding."""
+        slack = 8 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(self.t0), jnp.abs(self.end))
+        return ~((t >= self.t0 - slack) & (t <= self.end + slack))
+
+    @eqx.filter_jit
+    def _at(self, t: Float[Array, ""]) -> TwoLayerReLU:
         equation, history = self.equation, self.history
-        t = jnp.clip(jnp.asarray(t, self.end.dtype), self.t0, self.end)
         slot = jnp.maximum(jnp.searchsorted(history.t, t, side="right") - 1, 0)
         state = history.state_at(slot, equation.frame)
         start, unit, length = history.t[slot], history.unit[slot], history.length[slot]
@@ -106,4 +122,5 @@ def _statistics(equation: Equation, run: Run, switches: SwitchLog) -> dict[str, 
         "vanished": run.counts.vanished,
         "grazes": run.counts.grazes,
         "settled": run.tally.settled,
+        "time": run.t,
     }

@@ -13,6 +13,7 @@ from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .arguments import (
     check_arguments,
+    check_asked,
     check_milestones,
     check_solver,
     check_until,
@@ -20,18 +21,20 @@ from .arguments import (
     slots,
 )
 from .finish import finish
+from .forward import forward_only
+from .host_loop import Progress
 from .probe import LevelCrossing
 from .run import Options, begin, make_equation
 from .taylor import Taylor
 from .trajectory import RESULTS, Trajectory
 from .turn import proceed
-from .watch import Progress, solve_watched
+from .watch import solve_watched
 
 
 def make_options(
     problem: Problem,
     network: TwoLayerReLU,
-    milestones: Sequence[LevelCrossing] = (),
+    milestones: LevelCrossing | Sequence[LevelCrossing] = (),
     until: str | None = None,
     solver: dfx.AbstractSolver | None = None,
     dense: bool = False,
@@ -41,9 +44,10 @@ def make_options(
 ) -> Options:
     """Check what of a solve is static, and put it together; see `solve`."""
     most = 2 * network.width * problem.samples + 1024
+    milestones = check_milestones(milestones, problem, network)
     return Options(
         solver=check_solver(Taylor() if solver is None else solver),
-        milestones=check_milestones(milestones),
+        milestones=milestones,
         until=check_until(until, milestones),
         max_steps=positive("max_steps", max_steps),
         max_switches=most if max_switches is None else positive("max_switches", max_switches),
@@ -70,7 +74,7 @@ def solve(
     t0: FloatScalarLike = 0.0,
     ts: Float[Array, " times"] | Sequence[float] | None = None,
     rtol: FloatScalarLike = 1e-12,
-    milestones: Sequence[LevelCrossing] = (),
+    milestones: LevelCrossing | Sequence[LevelCrossing] = (),
     until: str | None = None,
     solver: dfx.AbstractSolver | None = None,
     dense: bool = False,
@@ -106,11 +110,12 @@ def solve(
         t1: End, in units of gradient-flow time of the reduced loss.
         t0: Start.
         ts: Times at which the network is returned, ascending in [t0, t1]; the end alone
-            if not given. Steps end there, so that many of them cost time.
+            if not given. Steps end there, so that many of them cost time, and there may be
+            no more of them than `max_steps`.
         rtol: Tolerance for each neuron relative to its own size, however small that is.
         milestones: Observables whose first crossing of a level is located by root finding
-            on the flow itself (see `Milestone`). A crossing is seen by a change of sign
-            between the ends of a step; a monotone observable is never missed.
+            on the flow itself (see `Milestone`), or a single one. A crossing is seen by a
+            change of sign between the ends of a step; a monotone observable is never missed.
         until: Name of the milestone at which the run ends, if it comes before `t1`: the last
             time and network are those of the crossing. What has crossed its level at `t0`
             already does not end the run. (Counts of the last step in `stats` are of all of it.)
@@ -140,17 +145,19 @@ def solve(
     options = make_options(
         problem, network, milestones, until, solver, dense, max_steps, max_switches, max_slides
     )
-    if is_traced(*jax.tree.leaves(arguments)):
-        return _solve_whole(*arguments, options)
+    if until is None:
+        check_asked(arguments[4], *arguments[2:4], options.max_steps)
+    if is_traced(*jax.tree.leaves((arguments, options))):
+        return forward_only(_solve_whole(*arguments, options), "solve")
     if progress is None and checkpoint is None:
         trajectory = _solve_compiled(*arguments, options)
     else:
         trajectory = solve_watched(*arguments, options, progress, checkpoint)
     if throw and trajectory.result != RESULTS.successful:
-        reached = float(trajectory.ts[-1]) if ts is None else float("nan")
         raise RuntimeError(
             f"The run ended early ({int(trajectory.stats['steps'])} steps, "
-            f"{int(trajectory.stats['switches'])} switches, last time {reached:g}): "
+            f"{int(trajectory.stats['switches'])} switches, last time "
+            f"{float(trajectory.stats['time']):g}): "
             f"{RESULTS[trajectory.result]} Pass `throw=False` to get what there is."
         )
     return trajectory

@@ -150,7 +150,7 @@ class PhaseTimes(eqx.Module):
 def time_phases(
     problem: Problem,
     network: TwoLayerReLU,
-    schemes: Sequence[TimedScheme],
+    schemes: TimedScheme | Sequence[TimedScheme],
     t1: FloatScalarLike,
     *,
     t0: FloatScalarLike = 0.0,
@@ -169,7 +169,7 @@ def time_phases(
     Args:
         problem: What is minimised.
         network: Where from.
-        schemes: The schemes; milestones of the same name must be the same.
+        schemes: The schemes, or a single one; milestones of the same name must be the same.
         t1: End, in units of gradient-flow time.
         t0: Start.
         rtol: Tolerance of the finer run.
@@ -184,8 +184,9 @@ def time_phases(
     """
     if not coarsening > 1:
         raise ValueError(f"Argument `coarsening` must be more than 1, but it is {coarsening}.")
+    every: Any = (schemes,) if hasattr(schemes, "phases") else schemes
     milestones: dict[str, LevelCrossing] = {}
-    for scheme in schemes:
+    for scheme in every:
         for milestone in scheme.milestones():
             _add(milestones, milestone)
     run, coarse = (
@@ -198,7 +199,7 @@ def time_phases(
     floor = rtol + 16 * float(np.finfo(run.switches.time.dtype).eps)
     start = float(t0)
     found = []
-    for scheme in schemes:
+    for scheme in every:
         fine_times = scheme.times(problem, network, run, start)
         coarse_times = scheme.times(problem, network, coarse, start)
         rows = zip(scheme.phases, fine_times, coarse_times, strict=True)

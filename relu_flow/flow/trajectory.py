@@ -190,9 +190,9 @@ class Trajectory(eqx.Module):
             evaluations of its vector field), `switches`, `slides`, `ties` (switches
             simultaneous with the one before), `repels` (neurons found on a repelling
             hyperplane), `vanished` (neurons whose inner weights reached zero), `grazes`
-            (hyperplanes met at hardly any speed: the run is ill-conditioned there), and
-            `settled`, the time from which nothing was driven any more, to rounding, and the
-            network was left alone (`inf` if never).
+            (hyperplanes met at hardly any speed: the run is ill-conditioned there); and two
+            times: `settled`, from which nothing was driven any more, to rounding, and the
+            network was left alone (`inf` if never), and `time`, up to which the run came.
     """
 
     ts: Float[Array, " times"]
@@ -215,14 +215,23 @@ class Trajectory(eqx.Module):
         """Return the network at any time of the run, to the accuracy of the run.
 
         Args:
-            t: A time in [t0, t1]; `jax.vmap` over it for many.
+            t: A time between `t0` and the end of the run; `jax.vmap` over it for many. Under a
+                transformation, where a time outside cannot be refused, all weights and scales
+                are `inf` there, the padding of times that were not reached.
 
         Raises:
-            ValueError: If the run was not asked for `dense=True`.
+            ValueError: If the run was not asked for `dense=True`, `t` is no scalar, or a
+                concrete `t` lies outside the run.
         """
         if self._dense is None:
             raise ValueError(
                 "Method `network_at` needs dense output, but `solve` was called with `dense=False`."
             )
         # As an array: a Python number would be compiled in, anew for every time.
-        return self._dense(jnp.asarray(t))
+        t = jnp.asarray(t)
+        if t.shape != ():
+            raise ValueError(
+                f"Argument `t` must be a scalar, but its shape is {t.shape}. For many times use "
+                "`jax.vmap(trajectory.network_at)(times)`."
+            )
+        return self._dense(t)

@@ -1,44 +1,19 @@
-"""A run in pieces, on the host: progress is told, and the run kept in a file."""
+"""A solve in pieces, on the host."""
 
-import hashlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 from .._compile import compiled
-from .checkpoint import Checkpoint
+from .fingerprint import Fingerprint
 from .finish import finish
+from .host_loop import Pieces, Progress, run_pieces
 from .run import Equation, Options, Run, begin, make_equation
 from .trajectory import RESULTS, Trajectory
 from .turn import proceed
 
 _STEPS_A_PIECE = 8
-_SECONDS_BETWEEN_CHECKPOINTS = 30.0
-
-
-class Progress(eqx.Module):
-    """How far a run has come.
-
-    Attributes:
-        t: Time reached.
-        t1: Time of the end.
-        steps: Steps taken.
-        switches: Switches found.
-        loss: Present loss.
-        compile_seconds: How long compiling took (little if the cache had the program).
-    """
-
-    t: float
-    t1: float
-    steps: int
-    switches: int
-    loss: float
-    compile_seconds: float
 
 
 @compiled
@@ -70,61 +45,43 @@ def solve_watched(
 ) -> Trajectory:
     """Solve a few steps at a time; the same numbers as in one go."""
     equation, run = _begin(problem, network, t0, t1, ts, rtol, options)
-    file = None
-    if checkpoint is not None:
-        inputs = (problem, network, t0, t1, ts, rtol)
-        file = Checkpoint(Path(checkpoint), _fingerprint(inputs, options))
-        run = file.load(run)
-    piece = jnp.asarray(_STEPS_A_PIECE)
-    started = time.perf_counter()
-    compiled = _proceed.lower(equation, run, piece).compile()
-    compile_seconds = time.perf_counter() - started
-    kept = time.monotonic()
-    try:
-        while run.result == RESULTS.successful and float(run.t) < float(t1):
-            before = int(run.tally.steps)
-            run = jax.block_until_ready(compiled(equation, run, piece))
-            if progress is not None:
-                progress(_report(equation, run, compile_seconds))
-            if int(run.tally.steps) < before + _STEPS_A_PIECE:
-                break
-            if file is not None and time.monotonic() - kept > _SECONDS_BETWEEN_CHECKPOINTS:
-                file.save(run)
-                kept = time.monotonic()
-    except BaseException:
-        if file is not None:
-            file.save(run)
-        raise
-    trajectory = _finish(equation, run, t0)
-    if file is not None:
-        file.remove()
-    return trajectory
-
-
-def _report(equation: Equation, run: Run, compile_seconds: float) -> Progress:
-    return Progress(
-        t=float(run.t),
-        t1=float(equation.t1),
-        steps=int(run.tally.steps),
-        switches=int(run.log.num),
-        loss=float(_loss(equation, run)),
-        compile_seconds=compile_seconds,
+    pieces = Pieces(
+        proceed=_proceed,
+        steps=_STEPS_A_PIECE,
+        going_on=_going_on,
+        taken=lambda run: int(run.tally.steps),
+        report=_report,
+        finish=lambda equation, run: _finish(equation, run, t0),
+    )
+    inputs = (problem, network, t0, t1, ts, rtol)
+    return run_pieces(
+        pieces, equation, run, progress, checkpoint, lambda: _fingerprint(inputs, options)
     )
 
 
+def _going_on(equation: Equation, run: Run) -> bool:
+    return bool(run.result == RESULTS.successful) and float(run.t) < float(equation.t1)
+
+
+def _report(equation: Equation, run: Run) -> dict[str, float]:
+    return {
+        "t": float(run.t),
+        "t1": float(equation.t1),
+        "steps": int(run.tally.steps),
+        "switches": int(run.log.num),
+        "loss": float(_loss(equation, run)),
+    }
+
+
 def _fingerprint(inputs, options: Options) -> str:
-    """Return a digest of everything that the numbers of a run depend on."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(inputs):
-        array = np.asarray(leaf)
-        digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    names = [milestone.name for milestone in options.milestones]
-    levels = [float(milestone.level) for milestone in options.milestones]
-    statics = (
-        inputs[0].loss, inputs[0].reduction, inputs[0].train, options.solver, names, levels,
-        options.max_steps, options.max_switches, options.max_slides, options.dense,
-        options.until,
-        jax.__version__,
+    problem, network, *_ = inputs
+    fingerprint = Fingerprint()
+    fingerprint.arrays(inputs)
+    for part in (problem.loss.value, problem.loss.pull):
+        fingerprint.program(part, problem.targets, problem.targets)
+    fingerprint.words(
+        problem.loss, problem.reduction, problem.train, options.solver, options.max_steps,
+        options.max_switches, options.max_slides, options.dense, options.until,
     )  # fmt: skip
-    digest.update(repr(statics).encode())
-    return digest.hexdigest()
+    fingerprint.milestones(options.milestones, problem, network)
+    return str(fingerprint)

@@ -7,7 +7,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..flow.watch import Progress as FlowProgress
+from ..flow.host_loop import Progress as FlowProgress
 from ..study.progress import Progress as StudyProgress
 
 _PAUSE = 10.0  # seconds between a study's lines where the output is no terminal
