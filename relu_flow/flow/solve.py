@@ -104,6 +104,16 @@ def solve(
     alone (`stats["settled"]` is when): after that there would be only noise.
     Inputs that share a hyperplane (parallel, opposite or repeated) switch together.
 
+    Forward mode works (`jax.jvp`, `jax.jacfwd`): times of milestones and switches, and states,
+    have derivatives by whatever the run is made from, through crossings, slides and ties, to
+    about the accuracy of the run; compiling takes some times longer. Reverse mode (`jax.grad`)
+    is refused. A derivative is that of the run in which the same switches come in the same
+    order. So at a tie of several neurons each switch has its own, valid to both sides; where
+    one neuron meets several hyperplanes at once it is one-sided, valid for changes that keep
+    the order that was found. Inputs that share a hyperplane are taken to go on sharing it, and
+    a switch that a change would bring about or do away with is not foreseen. With scales
+    below about e^-180 derivatives may be `nan`.
+
     Args:
         problem: What is minimised.
         network: Where from.
