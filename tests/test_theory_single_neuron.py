@@ -163,7 +163,8 @@ class Doctored:
         self.initial_sides = flow.initial_sides
 
     def network_at(self, t):
-        network = self.flow.network_at(t / self.clock)
+        # Where another end is claimed the run has to say something there too: its last state.
+        network = self.flow.network_at(jnp.minimum(t / self.clock, self.flow.ts[-1]))
         return network if self.change is None else self.change(float(t), network)
 
 

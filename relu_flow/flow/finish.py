@@ -37,8 +37,8 @@ class DenseOutput(eqx.Module):
         return forward_only(network, "Trajectory.network_at")
 
     def _outside(self, t: Float[Array, ""]) -> Bool[Array, ""]:
-        """Return whether a time is before the run or after it, by more than its rounding."""
-        slack = 8 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(self.t0), jnp.abs(self.end))
+        """Return whether a time is off the run by more than the rounding of grids of times."""
+        slack = 64 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(self.t0), jnp.abs(self.end))
         return ~((t >= self.t0 - slack) & (t <= self.end + slack))
 
     @eqx.filter_jit
