@@ -18,6 +18,7 @@ from ..model.problem import Problem
 from ..model.switch import SwitchKind
 from .alone import Sheets, Stretch, limit_direction, moved, started, switched
 from .arguments import check_arguments, positive, slots
+from .forward import forward_only
 from .frame import Neurons
 from .trajectory import RESULTS, SwitchLog
 
@@ -291,7 +292,7 @@ def limit_flow(
     )
     end = jnp.where(end < for_ever, end, jnp.inf)
     if is_traced(*jax.tree.leaves((limit, end, ts))):
-        return _solve_limit(limit, end, ts)
+        return forward_only(_solve_limit(limit, end, ts), "limit_flow")
     trajectory = _solve_compiled(limit, end, ts)
     if throw and trajectory.result != RESULTS.successful:
         raise RuntimeError(

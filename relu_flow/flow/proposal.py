@@ -72,8 +72,12 @@ def propose(
     `forcing` is added to the outputs; a Runge-Kutta method does without.
     """
     if isinstance(solver, Taylor):
-        return _propose_series(solver, field, weights, frozen, rtol, forcing)
-    return _propose_runge_kutta(solver, field, weights, frozen, rtol)
+        proposal = _propose_series(solver, field, weights, frozen, rtol, forcing)
+    else:
+        proposal = _propose_runge_kutta(solver, field, weights, frozen, rtol)
+    # How long a step is changes nothing that is asked for: it has no derivative.
+    lengths = lambda p: (p.reach, p.trusted, p.next_unit)
+    return eqx.tree_at(lengths, proposal, jax.lax.stop_gradient(lengths(proposal)))
 
 
 def _propose_series(solver: Taylor, field, weights, frozen, rtol, forcing) -> Proposal:

@@ -174,7 +174,7 @@ class Plan(eqx.Module):
             sweeps=jnp.zeros((), jnp.int32),
             told=moments,
             found=moments,
-            reach=Reach.unknown(*state.modes.side.shape, dtype),
+            reach=Reach.unknown(state.modes.side.shape, dtype),
             agreed=no,
             end=state,
             truncated=no,

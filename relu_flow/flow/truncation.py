@@ -61,10 +61,10 @@ class Reach(eqx.Module):
     kinks: tuple[Float[Array, "width samples"], Float[Array, "width samples"]]
 
     @classmethod
-    def unknown(cls, width: int, samples: int, dtype) -> "Reach":
-        """Return the reach of a step that has not been expanded yet."""
-        one, none = jnp.ones((), dtype), jnp.zeros((width, samples), dtype)
-        return cls(one, jnp.array(False), jnp.zeros(samples, dtype), (none, none))
+    def unknown(cls, shape: tuple[int, ...], dtype) -> "Reach":
+        """Return the reach of a step, of neurons and samples, not expanded yet."""
+        one, none = jnp.ones((), dtype), jnp.zeros(shape, dtype)
+        return cls(one, jnp.array(False), none[0], (none, none))
 
 
 def allowed_reach(

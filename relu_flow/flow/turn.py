@@ -38,7 +38,10 @@ def turn(equation: Equation, run: Run) -> Run:
     can_force = isinstance(equation.options.solver, Taylor)
     reach = jax.lax.cond(
         plan.sweeps == 0,
-        lambda: allowed_reach(equation.field, step, limits, step.horizon, equation.rtol, can_force),
+        lambda: allowed_reach(
+            *jax.lax.stop_gradient((equation.field, step, limits, step.horizon, equation.rtol)),
+            can_force,
+        ),
         lambda: plan.reach,
     )
     looking = plan.agreed
