@@ -64,7 +64,10 @@ class Tester:
                     if order == 2:
                         choice.late.add((r, end))
             elif pattern.still[r]:
-                if modes[r] > 0:
+                if self.geometry.rank_of([*pattern.slides, r]) == len(pattern.slides):
+                    # Its normal is a combination of those slid on: weights are not unique.
+                    tie = True
+                elif modes[r] > 0:
                     return None, None
                 choice.pinned.add(r)
             else:

@@ -39,7 +39,7 @@ class Solution:
             2^exponent times the initial scale, exponents, outputs.
         valid: Until when the solution is known and unique.
         reason: Why not until the end; empty if until the end.
-        vanished: {neuron: time} of neurons that came to rest at zero.
+        vanished: {neuron: time} of neurons whose inner weights reached zero.
         repelling: {(neuron, class): time} of rests, on hyperplanes (or at zero, class -1),
             that could as well be left: staying is the rule.
         steps: Number of steps.
@@ -154,13 +154,16 @@ class Flow:
         self.modes = np.where(self.z > 0, 1, -1)
         on = self.z == 0
         size = np.linalg.norm(self.w, axis=1)[:, None] * self.geometry.lengths[self.geometry.first]
-        if np.any(~on & (np.abs(self.z) <= 1e-13 * size)):
+        if np.any(~on & (size > 0) & (np.abs(self.z) <= 1e-13 * size)):
             raise Undecidable("starts within rounding of a hyperplane")
-        if np.any(~np.any(self.w, axis=1)):
-            raise Undecidable("starts at zero")
+        for j in np.flatnonzero(~np.any(self.w, axis=1)):
+            if self.v[j] != 0:
+                raise Undecidable("starts at zero")
+            self.at_zero[j] = 0.0
+            on[j] = False
         self.modes[on] = -1
         self.prepare()
-        self.decide({j: set(np.flatnonzero(row)) for j, row in enumerate(on) if row.any()}, False)
+        self.decide({j: set(np.flatnonzero(row)) for j, row in enumerate(on) if row.any()}, record=False)
         self.solution.initial_sides = self.geometry.sides(self.modes)
 
     def prepare(self):
@@ -189,7 +192,7 @@ class Flow:
             and r not in self.pinned[j]
         ]
 
-    def decide(self, hits, exits, record=True):
+    def decide(self, hits, exits=(), record=True):
         """Give the neurons in `hits` new modes on the classes that they are on."""
         outputs, sizes = self.outputs(self.z, self.v)
         pull = self.pulls(outputs)
@@ -198,7 +201,7 @@ class Flow:
         old = self.geometry.sides(self.modes)
         for j, on in hits.items():
             classes = set(on) | self.pinned[j] | set(self.patterns[j].slides)
-            touching = (set(on) | self.pinned[j]) if exits and j in exits else frozenset()
+            touching = (set(on) | self.pinned[j]) if j in exits else frozenset()
             sign = self.decided_sign(j)
             choice = Tester(self.geometry, sign, pull, error, rate, touching).decide(
                 self.modes[j], classes
@@ -302,11 +305,15 @@ class Flow:
             del hits[j]
         self.decide(hits, exits)
 
+    def on_a_ray(self, j):
+        """Return whether a neuron's hyperplanes leave it no more than a ray."""
+        on = {*self.patterns[j].slides, *self.pinned[j]}
+        return self.geometry.rank_of(on) == self.geometry.rank - 1
+
     def reaches_zero(self, j, taken):
         """Return whether a neuron that slides along a ray is at its end."""
         return (
-            self.geometry.rank_of({*self.patterns[j].slides, *self.pinned[j]})
-            == self.geometry.rank - 1
+            self.on_a_ray(j)
             and np.linalg.norm(self.geometry.normals @ self.w[j])
             < 1e-7 * taken.reach[j] * np.linalg.norm(self.geometry.normals)
         )
@@ -316,24 +323,32 @@ class Flow:
         span = np.linalg.svd(self.geometry.inputs, full_matrices=False)[2][: self.geometry.rank]
         self.w[j] -= self.w[j] @ span.T @ span
         self.z[j] = 0.0
-        self.at_zero[j] = self.time
         self.pinned[j] = set()
         self.solution.vanished[j] = self.time
-        self.modes[j] = -1
+        pull = self.pulls(self.outputs(self.z, self.v)[0])
+        rays = origin.rays(self.geometry, pull, np.sign(self.v[j]))
+        if self.cells is None:
+            self.cells = origin.cells(self.geometry)
+        if not origin.must_leave(self.cells, self.inputs, pull):
+            self.at_zero[j] = self.time
+            if rays:
+                self.solution.repelling[j, -1] = self.time
+            self.modes[j] = -1
+        elif len(rays) != 1:
+            raise Undecidable(f"{len(rays)} rays from zero, which must be left")
+        else:
+            self.modes[j] = rays[0]
+            self.order.update({(j, r): 1 for r, mode in enumerate(rays[0]) if mode})
         self.prepare()
-        if origin.rays(self.geometry, self.pulls(self.outputs(self.z, self.v)[0]), np.sign(self.v[j])):
-            self.solution.repelling[j, -1] = self.time
 
     def watch_zero(self):
         """Make sure that the neurons at zero stay there, and only there."""
-        if not self.at_zero:
+        resting = [j for j in self.at_zero if self.v[j] != 0]
+        if not resting:
             return
-        if self.cells is None:
-            self.cells = origin.cells(self.geometry)
         pull = self.pulls(self.outputs(self.z, self.v)[0])
-        for j in self.at_zero:
-            if origin.must_leave(self.cells, self.inputs, pull):
-                raise Undecidable("zero is left")
+        if origin.must_leave(self.cells, self.inputs, pull):
+            raise Undecidable("zero is left")
 
     def watch_pins(self, taken):
         """Note rests on hyperplanes that become repelling; staying there is the rule."""

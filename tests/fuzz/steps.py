@@ -60,7 +60,8 @@ def take(flow):
     count = flow.nodes.count
     drive = np.einsum("i,jid->jd", flow.pulls(flow.outputs(flow.z, flow.v)[0]), flow.drives)
     size, speed = _sizes(flow, drive)
-    growth = float(np.min(np.where(speed > 0, 2 * size / speed, np.inf)))
+    growth = float(np.min(np.where((speed > 0) & (size > 0), 2 * size / speed, np.inf)))
+    size = np.where(size > 0, size, speed * min(flow.step, flow.end - flow.time, growth))
     length = min(flow.step, flow.end - flow.time, growth)
     for _ in range(60):
         found = _collocate(flow, length, size)
@@ -156,13 +157,15 @@ def first_events(flow, step):
         hits.setdefault(j, set()).add(r)
         if what != "z":
             exits.add(j)
-    _refuse_close_pairs(names, roots, hits, first, together)
+    _refuse_close_pairs(flow, names, roots, hits, first, together)
     return first, hits, exits
 
 
-def _refuse_close_pairs(names, roots, hits, first, together):
+def _refuse_close_pairs(flow, names, roots, hits, first, together):
     """Refuse if a neuron meets another hyperplane so soon that the order is in doubt."""
     for (what, j, r), root in zip(names, roots, strict=True):
+        if flow.on_a_ray(j):  # all hyperplanes meet at its end, zero
+            continue
         if j in hits and together < root <= together + 1e-11 and r not in hits[j] and what != "v":
             raise Graze(first, "two hyperplanes in doubtful order")
 
