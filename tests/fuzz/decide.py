@@ -35,7 +35,9 @@ class Tester:
         """Return (sign, order) of side times sign(v) times a linear form in the pulls."""
         side = side * self.sign
         value = side * float(form @ self.pull)
-        doubt = max(30 * float(np.abs(form) @ self.error), 1e-11 * float(np.abs(form * self.pull).sum()))
+        doubt = max(
+            30 * float(np.abs(form) @ self.error), 1e-11 * float(np.abs(form * self.pull).sum())
+        )
         if abs(value) > doubt:
             return np.sign(value), 1
         if r not in self.touching or self.rate is None:

@@ -130,7 +130,12 @@ def draw(kind, seed, loss, train, reduction="sum"):
     if kind == "xor":
         v = np.ones(WIDTH)
         w[2:], v[2:] = 0.0, 0.0
-    problem = {"loss": loss, "reduction": reduction, "train": train, "y": _targets(random, kind, loss)}
+    problem = {
+        "loss": loss,
+        "reduction": reduction,
+        "train": train,
+        "y": _targets(random, kind, loss),
+    }
     problem |= _scaled(random, kind, train, w, v)
     problem["X"] = _padded(inputs)
     problem["w0"] = _padded(problem["w0"])

@@ -82,10 +82,9 @@ class Geometry:
         made.slides = [r for r, m in enumerate(modes) if m == 0]
         drive = np.where(made.active[:, None], self.inputs, 0.0)
         across = self.normals[made.slides]
-        made.independent = (
-            len(made.slides) < max(self.rank, 1)
-            and self.rank_of(made.slides) == len(made.slides)
-        )
+        made.independent = len(made.slides) < max(self.rank, 1) and self.rank_of(
+            made.slides
+        ) == len(made.slides)
         weight = np.zeros((len(made.slides), len(drive)))
         if made.slides and made.independent:
             turned, triangle = np.linalg.qr(across.T)

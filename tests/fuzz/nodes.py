@@ -23,9 +23,7 @@ class Nodes:
         self.at = np.sin(angle / 2) ** 2
         vander = chebyshev.chebvander(2 * self.at - 1, count - 1)
         self.coefficients = np.linalg.inv(vander)
-        integral = np.array(
-            [chebyshev.chebint(row, lbnd=-1, scl=0.5) for row in np.eye(count)]
-        )
+        integral = np.array([chebyshev.chebint(row, lbnd=-1, scl=0.5) for row in np.eye(count)])
         self.integrate = (
             chebyshev.chebvander(2 * self.at - 1, count) @ integral.T @ self.coefficients
         )

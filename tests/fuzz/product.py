@@ -40,9 +40,7 @@ def run(problem, ts, rtol=1e-12):
     """Return the product's run, with the states at `ts`; without `ts` that at the end."""
     made, network = build(problem)
     asked = None if ts is None else jnp.asarray(ts)
-    trajectory = rf.solve(
-        made, network, float(problem["t_end"]), ts=asked, rtol=rtol, throw=False
-    )
+    trajectory = rf.solve(made, network, float(problem["t_end"]), ts=asked, rtol=rtol, throw=False)
     return read(problem, trajectory)
 
 

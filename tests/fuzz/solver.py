@@ -95,6 +95,7 @@ class Flow:
         self.late = set()  # (neuron, class, end): the slide's weight starts at its end
         self.pinned = [set() for _ in self.v]
         self.at_zero = {}
+        self.largest = np.zeros(len(self.v))  # of the inner weights, if the outer are fixed
         self.previous = None
         self.cells = None
         self.solution = Solution()
@@ -163,7 +164,9 @@ class Flow:
             on[j] = False
         self.modes[on] = -1
         self.prepare()
-        self.decide({j: set(np.flatnonzero(row)) for j, row in enumerate(on) if row.any()}, record=False)
+        self.decide(
+            {j: set(np.flatnonzero(row)) for j, row in enumerate(on) if row.any()}, record=False
+        )
         self.solution.initial_sides = self.geometry.sides(self.modes)
 
     def prepare(self):
@@ -272,6 +275,8 @@ class Flow:
                 self.time = self.end
                 break
             taken = steps.take(self)
+            if not self.both:
+                self.largest = np.maximum(self.largest, taken.reach)
             self.watch_pins(taken)
             try:
                 when, hits, exits = steps.first_events(self, taken)
@@ -288,7 +293,8 @@ class Flow:
 
     def advance(self, taken, when):
         """Go to a point of a step."""
-        (self.w, self.v), self.z = taken.state(when), taken.preactivations(when)
+        w, v = taken.state(when)
+        self.w, self.v, self.z = w, v if self.both else self.v, taken.preactivations(when)
         last = when == 1.0 and self.time + taken.length >= self.end * (1 - 1e-15)
         self.time = self.end if last else self.time + when * taken.length
         for j, pattern in enumerate(self.patterns):
@@ -312,11 +318,9 @@ class Flow:
 
     def reaches_zero(self, j, taken):
         """Return whether a neuron that slides along a ray is at its end."""
-        return (
-            self.on_a_ray(j)
-            and np.linalg.norm(self.geometry.normals @ self.w[j])
-            < 1e-7 * taken.reach[j] * np.linalg.norm(self.geometry.normals)
-        )
+        return self.on_a_ray(j) and np.linalg.norm(self.geometry.normals @ self.w[j]) < 1e-9 * max(
+            taken.reach[j], self.largest[j]
+        ) * np.linalg.norm(self.geometry.normals)
 
     def to_zero(self, j):
         """Let a neuron with a fixed outer weight come to rest at zero, if it does."""

@@ -81,7 +81,8 @@ def take(flow):
 
 def _sizes(flow, drive):
     """Return each neuron's own size, and how fast it moves."""
-    inner = np.linalg.norm(flow.w, axis=1)
+    lengths = flow.geometry.lengths[flow.geometry.first]
+    inner = np.linalg.norm(flow.w, axis=1) if flow.both else np.max(np.abs(flow.z) / lengths, 1)
     speed = np.abs(flow.v) * np.linalg.norm(drive, axis=1)
     if flow.both:
         return np.hypot(inner, flow.v), np.hypot(speed, np.sum(flow.w * drive, axis=1))
