@@ -40,8 +40,8 @@ class Solution:
         valid: Until when the solution is known and unique.
         reason: Why not until the end; empty if until the end.
         vanished: {neuron: time} of neurons whose inner weights reached zero.
-        repelling: {(neuron, class): time} of rests, on hyperplanes (or at zero, class -1),
-            that could as well be left: staying is the rule.
+        repelling: {(neuron, class): time} of rests on hyperplanes that could as well be
+            left from then on: staying is the rule.
         steps: Number of steps.
     """
 
@@ -334,9 +334,9 @@ class Flow:
         if self.cells is None:
             self.cells = origin.cells(self.geometry)
         if not origin.must_leave(self.cells, self.inputs, pull):
-            self.at_zero[j] = self.time
             if rays:
-                self.solution.repelling[j, -1] = self.time
+                raise Undecidable("zero may be left, and may be stayed at")
+            self.at_zero[j] = self.time
             self.modes[j] = -1
         elif len(rays) != 1:
             raise Undecidable(f"{len(rays)} rays from zero, which must be left")
