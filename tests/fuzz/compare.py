@@ -142,7 +142,7 @@ def measures(problem, state):
     }
 
 
-def _plain(problem, state):
+def plain(problem, state):
     """Return a state of the independent solver in the form of a run's."""
     w, v, exponent, outputs = state
     return w, v, problem["log_scale"] + exponent * np.log(2), outputs
@@ -153,7 +153,7 @@ def _state_lines(problem, solution, run, ts, until, slack):
     for k, (state, time) in enumerate(zip(solution.states, ts, strict=False)):
         if time >= until:
             break
-        want, have = measures(problem, _plain(problem, state)), measures(problem, run.states[k])
+        want, have = measures(problem, plain(problem, state)), measures(problem, run.states[k])
         gone = [j for j, when in solution.vanished.items() if when <= time * (1 + 1e-9)]
         for name in want:
             gap = np.abs(want[name] - have[name])
@@ -215,7 +215,7 @@ def _parting(solution, other, most, slack):
 
 def _add_state_slack(problem, solution, other, slack):
     for k, (one, two) in enumerate(zip(solution.states, other.states, strict=False)):
-        left, right = (measures(problem, _plain(problem, x)) for x in (one, two))
+        left, right = (measures(problem, plain(problem, x)) for x in (one, two))
         for name in left:
             gap = SHARE * float(np.max(np.abs(left[name] - right[name])))
             slack[k, name] = max(slack.get((k, name), 0.0), gap)

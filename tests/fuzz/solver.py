@@ -105,7 +105,7 @@ class Flow:
 
     def amplitude(self):
         """Return what a neuron's product of weights is worth."""
-        return np.exp(2 * self.log_scale) * np.exp2(2.0 * self.exponent)
+        return np.exp2(2 * self.log_scale / np.log(2) + 2.0 * self.exponent)
 
     def active_part(self, z):
         """Return the samples' preactivations where they are active, else zero."""
