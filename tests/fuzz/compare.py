@@ -169,14 +169,11 @@ def _state_lines(problem, solution, run, ts, until, slack):
 
 
 def moved(problem, seed):
-    """Return a problem whose start is moved by `MOVE` of itself, on the hyperplanes it is on."""
+    """Return a problem whose start is moved by `MOVE` of itself, but not off a hyperplane."""
     random = np.random.default_rng(seed)
     w, v = np.array(problem["w0"], float), np.array(problem["v0"], float)
     shift = MOVE * np.linalg.norm(w, axis=1)[:, None] * random.uniform(-1, 1, size=w.shape)
-    for j, row in enumerate(w):
-        on = problem["X"][problem["X"] @ row == 0]
-        if len(on):
-            shift[j] -= np.linalg.lstsq(on, on @ shift[j], rcond=1e-10)[0]
+    shift[np.any(w @ problem["X"].T == 0, axis=1)] = 0.0
     v = v * (1 + MOVE * random.uniform(-1, 1, size=v.shape))
     new = {**problem, "w0": w + shift, "v0": v}
     if problem["loss"] == "square":
