@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import compare, draws, product
+from . import compare, draws, invariants, product
 
 POINTS = 6
 WORDS = ("right", "refused", "wrong")
@@ -40,13 +40,14 @@ def examine(case, rtol=1e-12):
     run = product.run(problem, ts, rtol)
     middle = time.perf_counter()
     verdict = compare.judge(problem, run, ts)
+    broken = list(invariants.violations(problem, run, ts))
     return {
         "case": list(case),
-        "word": verdict.word,
+        "word": "wrong" if broken else verdict.word,
         "until": verdict.until if np.isfinite(verdict.until) else None,
         "reason": verdict.reason,
         "code": run.code[:80],
-        "differences": verdict.differences[:4],
+        "differences": (broken + verdict.differences)[:4],
         "seconds": [round(middle - began, 4), round(time.perf_counter() - middle, 4)],
     }
 

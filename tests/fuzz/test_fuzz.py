@@ -1,8 +1,9 @@
 """Random problems against an independent event solver: switches, their times, states, codes."""
 
+import numpy as np
 import pytest
 
-from . import campaign, draws
+from . import campaign, compare, draws, invariants, product
 
 SEEDS = 4
 
@@ -27,8 +28,67 @@ def test_most_problems_are_decided():
     refused = 0
     for kind in draws.KINDS:
         problem = draws.draw(kind, 0, "exp", "both")
-        refused += campaign.compare.solve(problem).valid < 0.5 * problem["t_end"]
+        refused += compare.solve(problem).valid < 0.5 * problem["t_end"]
     assert refused <= 4
+
+
+CHANGES = {
+    "neurons and samples permuted": lambda p, ts, random: invariants.permuted(p, ts, random),
+    "axes permuted, some turned round": lambda p, ts, random: invariants.turned(
+        p, ts, invariants.signed_permutation(random, draws.FEATURES)
+    ),
+    "rotated": lambda p, ts, random: invariants.turned(
+        p, ts, invariants.rotation(random, draws.FEATURES)
+    ),
+    "inputs scaled": lambda p, ts, random: invariants.scaled(p, ts),
+    "in two runs": lambda p, ts, random: invariants.split(p, ts),
+    "rtol 1e-13": lambda p, ts, random: product.run(p, ts, 1e-13),
+    "rtol 1e-11": lambda p, ts, random: product.run(p, ts, 1e-11),
+    "rtol 3e-12": lambda p, ts, random: product.run(p, ts, 3e-12),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("train", draws.TRAINS)
+def test_the_same_solution_in_other_words(train, change):
+    """Assert that a changed problem's run, put back, is still the independent solver's."""
+    found = []
+    for seed, kind in enumerate(("generic", "zero_targets", "unbalanced", "ratio", "twins")):
+        for loss in draws.LOSSES:
+            problem = draws.draw(kind, 100 + seed, loss, train)
+            ts = campaign.times(problem)
+            run = CHANGES[change](problem, ts, np.random.default_rng(seed))
+            verdict = compare.judge(problem, run, ts) if run is not None else None
+            if verdict is not None and verdict.word == "wrong":
+                found.append((kind, 100 + seed, loss, verdict.differences[:3]))
+    assert not found
+
+
+@pytest.mark.parametrize("train", draws.TRAINS)
+def test_without_times(train):
+    """Assert that a run that is asked for its end alone is the same."""
+    found = []
+    for seed in range(12):
+        problem = draws.draw("generic", 200 + seed, "square", train)
+        end = np.array([problem["t_end"]])
+        verdict = compare.judge(problem, product.run(problem, None), end)
+        if verdict.word == "wrong":
+            found.append((seed, verdict.differences[:3]))
+    assert not found
+
+
+@pytest.mark.parametrize("loss", draws.LOSSES)
+@pytest.mark.parametrize("train", draws.TRAINS)
+def test_velocities_are_the_smallest_and_the_loss_falls_by_their_square(train, loss):
+    found = []
+    for seed in range(6):
+        problem = draws.draw("generic", 300 + seed, loss, train)
+        middle = problem["t_end"] * np.array([0.05, 0.3, 0.6])
+        ts = np.stack([middle, middle * (1 + 1e-5)], axis=1).reshape(-1)
+        run = product.run(problem, ts)
+        if not run.code:
+            found += [(seed, line) for line in invariants.dissipation(problem, run, ts)]
+    assert not found
 
 
 @pytest.mark.fuzz
