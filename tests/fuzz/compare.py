@@ -163,7 +163,7 @@ def _state_lines(problem, solution, run, ts, until, slack):
             allowed = 10 * FLOOR * max(1.0, float(np.max(np.abs(want["outputs"])))) + slack.get(
                 (k, name), 0.0
             )
-            if not gap <= allowed:
+            if not gap <= allowed:  # nor if it is not a number
                 lines.append(f"state at {time:.6g}: {name} off by {gap:.1e}, allowed {allowed:.1e}")
     return lines
 

@@ -26,6 +26,8 @@ BEFORE = {
 
 def violations(problem, run, ts):
     """Return lines that say which laws a run breaks."""
+    if not all(np.all(np.isfinite(part)) for state in run.states for part in state):
+        return ["law: states are not finite"]
     return [*_chains(problem, run), *_rising_loss(problem, run, ts), *_imbalance(problem, run)]
 
 
