@@ -53,6 +53,7 @@ class Geometry:
                 self.first.append(i)
         self.of, self.factor = np.array(of), np.array(factor)
         self.classes = len(self.first)
+        self.distinct = self.classes == len(self.exact)
         member = self.of[None, :] == np.arange(self.classes)[:, None]
         self.ahead = np.where(member & (self.factor > 0), self.factor, 0.0)
         self.behind = np.where(member & (self.factor < 0), self.factor, 0.0)

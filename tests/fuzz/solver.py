@@ -109,7 +109,7 @@ class Flow:
 
     def active_part(self, z):
         """Return the samples' preactivations where they are active, else zero."""
-        return (z[..., self.geometry.of] * self.geometry.factor) * self.active
+        return (z if self.geometry.distinct else z[..., self.geometry.of]) * self.weights
 
     def outputs(self, z, v):
         """Return the outputs, and the sums of the summands' absolute values."""
@@ -178,6 +178,7 @@ class Flow:
         for j in self.at_zero:
             self.active[j], self.drives[j], speeds[j] = 0.0, 0.0, 0.0
         samples = len(self.targets)
+        self.weights = self.active * self.geometry.factor
         self.all_drives = self.drives.transpose(1, 0, 2).reshape(samples, -1)
         self.all_speeds = speeds.transpose(2, 0, 1).reshape(samples, -1)
         self.forms = []  # (neuron, class, end, form)

