@@ -9,6 +9,7 @@ and its scale, without rounding, so that nothing under- or overflows.
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -16,6 +17,9 @@ from ..model.loss import AbstractLoss
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem, parallel_groups
 from .tolerances import ORTHOGONAL, eps
+
+# Steps towards the point of a hull that is nearest to zero.
+_TRIES = 256
 
 
 class Frame(eqx.Module):
@@ -31,6 +35,7 @@ class Frame(eqx.Module):
         overlap: Products of their norms where `gram` is not zero: what rounding errors of
             sums over it are measured by.
         rank: Dimension of the inputs' span.
+        one_sided: Whether a neuron can be inactive on all inputs, as far as was found.
         loss: Loss of one sample.
         sample_weight: The constant before each sample's loss.
         train_outer: Whether the outer weights move.
@@ -44,6 +49,7 @@ class Frame(eqx.Module):
     gram: Float[Array, "samples samples"]
     overlap: Float[Array, "samples samples"]
     rank: Int[Array, ""]
+    one_sided: Bool[Array, ""]
     loss: AbstractLoss
     sample_weight: float = eqx.field(static=True)
     train_outer: bool = eqx.field(static=True)
@@ -65,6 +71,7 @@ class Frame(eqx.Module):
             gram=gram,
             overlap=overlap,
             rank=problem.rank,
+            one_sided=_one_sided(inputs / norms[:, None]),
             targets=problem.targets,
             representative=representative,
             factor=factor,
@@ -102,6 +109,34 @@ def norm(vectors: Float[Array, "*batch features"]) -> Float[Array, " *batch"]:
     largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
     scaled = vectors / jnp.where(largest > 0, largest, 1.0)
     return largest[..., 0] * jnp.linalg.norm(scaled, axis=-1)
+
+
+def _one_sided(directions: Float[Array, "samples features"]) -> Bool[Array, ""]:
+    """Return whether some vector has negative products with all directions.
+
+    The point of their hull that is nearest to zero has; it is approached after Frank and
+    Wolfe until it proves itself. Not to find it within the tries costs little: who
+    is sent through zero then may die behind it.
+    """
+
+    def worst(point):
+        products = directions @ point
+        index = jnp.argmin(products)
+        return products[index], directions[index]
+
+    def nearer(state):
+        point, _, tries = state
+        _, corner = worst(point)
+        way = corner - point
+        square = way @ way
+        share = jnp.clip(-(point @ way) / jnp.where(square > 0, square, 1.0), 0.0, 1.0)
+        point = point + share * way
+        return point, worst(point)[0] > 0, tries + 1
+
+    point = jnp.mean(directions, axis=0)
+    start = (point, worst(point)[0] > 0, 0)
+    searching = lambda state: ~state[1] & (state[2] < _TRIES)
+    return jax.lax.while_loop(searching, nearer, start)[1]
 
 
 def _products(inputs: Float[Array, "samples features"], norms: Float[Array, " samples"]):

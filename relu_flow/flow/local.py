@@ -17,7 +17,7 @@ from .roots import first_violation
 from .step import Step, heights_at, scaled_bernstein, series_size, speeds_at
 from .switching import ACTIVE, INACTIVE, Change, Modes, Motion, constraints, resolve
 from .taylor import expand_driven, trusted_length
-from .tolerances import CUT, GRAZING, VANISHED, eps
+from .tolerances import AT_ZERO, BEHIND, CUT, GRAZING, VANISHED, eps
 from .trajectory import SwitchLog
 from .truncation import moments_beyond, no_moments
 
@@ -215,7 +215,9 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     change, modes = _switch(frame, old, switches, first.index, moved, inner, pull, doubt, drift)
     gone = switches & _vanishes(frame, old, change, inner, moved)
     inner = jnp.where(gone[:, None] & _spanned(frame), 0.0, inner)
-    modes = _resting(modes, gone)
+    through = gone & ~frame.one_sided & (norm(old.inner[0]) > AT_ZERO)
+    modes = _through_zero(frame, _resting(modes, gone & ~through), old, through)
+    inner = jnp.where(through[:, None], inner - AT_ZERO * BEHIND * old.inner[0], inner)
     undecided = _undecided(
         frame, step, old, rates.inner_rate, first.index, moved, clock, drift, change
     )
@@ -261,13 +263,28 @@ def _vanishes(frame: Frame, old: _Lanes, change: Change, inner, moved) -> Bool[A
 
     Who slides on all but one dimension and meets another hyperplane is at zero, whatever
     rounding says; and so is who comes from all sides at once, to the rounding of its way.
-    On a line zero is a hyperplane like any other. A neuron at zero is on every hyperplane;
-    of its velocities the smallest is zero, so it rests from then on.
+    On a line zero is a hyperplane like any other. A neuron at zero is on every hyperplane.
     """
     slides = jnp.sum(old.modes.slides < frame.norms.shape[0], axis=1)
     cornered = change.independent & (slides >= frame.rank - 1)
     size = VANISHED * eps(inner) * series_size(old.inner, moved)
     return (cornered | (jnp.linalg.norm(inner, axis=1) <= size)) & (frame.rank > 1)
+
+
+def _through_zero(frame: Frame, modes: Modes, old: _Lanes, through) -> Modes:
+    """Return the modes of neurons that go on straight through zero, by next to nothing.
+
+    There, on the other side of all hyperplanes but those slid on, the ordinary rules tell
+    where the flow leads. If it leads back to zero, zero is where the neuron stays.
+    """
+    height = -AT_ZERO * BEHIND * old.modes.height
+    side = jnp.where(height > 0, ACTIVE, INACTIVE)[:, frame.representative]
+    side = jnp.where(frame.factor > 0, side, 1 - side).astype(modes.side.dtype)
+    there = Modes(
+        side, height, jnp.full_like(modes.slides, height.shape[1]), jnp.zeros_like(modes.dual)
+    )
+    choose = lambda a, b: jnp.where(through.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+    return jax.tree.map(choose, there, modes)
 
 
 def _spanned(frame: Frame) -> Bool[Array, " features"]:

@@ -12,6 +12,8 @@ push of `1e-16` beside a pull of order one may be known to all its digits, and d
 | `ORTHOGONAL` | eps sqrt(features) times the norms | What a QR decomposition or a normalisation leaves of a product that is meant to be zero; a zero by structure must stay one when a neuron grows by `1e30`. |
 | `ON_HYPERPLANE` | eps times the norms | Where a start is meant to lie on a hyperplane its product with the input is rounding. |
 | `VANISHED` | eps times the way | Inner weights that end at zero are the rounding of what they came from, some terms of a series long. |
+| `AT_ZERO` | the neuron's size | Inner weights that were so small already when they reach zero again have nowhere to go: they rest. |
+| `BEHIND` | `AT_ZERO` times the weights | How far behind zero a neuron looks for its way: below all rounding of what it had. |
 | `DEPENDENT` | eps times the norm | Across the slides so little of an input is left only if it depends on theirs. |
 | `REST` | eps times the pull | What counts as no drive, see `proposal.settle`. |
 | `JUDGED` | coefficients | A push that vanishes with its first three derivatives vanishes: on the way to it a generic flow would meet it only in a problem made for the purpose. |
@@ -30,6 +32,8 @@ PARALLEL = 8.0
 ORTHOGONAL = 4.0
 ON_HYPERPLANE = 64.0
 VANISHED = 256.0
+AT_ZERO = 1e-10
+BEHIND = 1e-10
 DEPENDENT = 256.0
 REST = 32.0
 JUDGED = 4
