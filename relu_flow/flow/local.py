@@ -215,7 +215,8 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     change, modes = _switch(frame, old, switches, first.index, moved, inner, pull, doubt, drift)
     gone = switches & _vanishes(frame, old, change, inner, moved)
     inner = jnp.where(gone[:, None] & _spanned(frame), 0.0, inner)
-    through = gone & ~frame.one_sided & (norm(old.inner[0]) > AT_ZERO)
+    size = jnp.max(jnp.abs(old.modes.height) / frame.norms, axis=1)
+    through = gone & ~frame.one_sided & (size > AT_ZERO)
     modes = _through_zero(frame, _resting(modes, gone & ~through), old, through)
     inner = jnp.where(through[:, None], inner - AT_ZERO * BEHIND * old.inner[0], inner)
     undecided = _undecided(
@@ -329,7 +330,8 @@ def _undecided(frame: Frame, step: Step, old: _Lanes, rate, index, moved, clock,
         slot = jnp.maximum(index - samples, 0) % slots
         dual = jnp.take_along_axis(old.modes.dual, slot[:, None, None], axis=1)[:, 0]
         slid = jnp.take_along_axis(old.modes.slides, slot[:, None], axis=1)[:, 0]
-        weight_off = norm(dual) * (pulled @ frame.norms) + _entry(drift, slid)
+        together = jnp.add(*frame.group_pulls(drift))
+        weight_off = norm(dual) * (pulled @ frame.norms) + _entry(together, slid)
         off = jnp.where(index < samples, off, weight_off)
     limit = jnp.take_along_axis(old.limits, index[:, None, None], axis=1)[:, 0].T
     order = jnp.arange(1.0, limit.shape[0], dtype=limit.dtype)[:, None]

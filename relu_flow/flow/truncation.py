@@ -189,10 +189,17 @@ def drift(
     weights = (step.series.inner[0], step.series.outer[0])
     outputs = FlowField(frame).outputs(weights, step.rates)
     curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-    hits = candidates[:, : frame.norms.shape[0]]
-    ramp, turned = (jnp.where(hits, kink, 0.0) for kink in reach.kinks)
+    samples, slides = frame.norms.shape[0], step.modes.slides
+    hits = candidates[:, :samples]
+    ramp = jnp.where(hits, reach.kinks[0], 0.0)
     crossed = jnp.sum(ramp, axis=0)[frame.representative] * jnp.abs(frame.factor)
-    bent = jnp.sum((turned @ jnp.abs(frame.gram)) * step.rates.active, axis=0)
+    # The end of a slide only bends a neuron's course, on that sample as on the others.
+    ends = candidates[:, samples : samples + slides.shape[1]]
+    ends = ends | candidates[:, samples + slides.shape[1] :]
+    row = jnp.arange(slides.shape[0])[:, None]
+    turning = hits.at[row, slides].max(ends, mode="drop")
+    turned = jnp.where(turning, reach.kinks[1], 0.0) @ jnp.abs(frame.gram)
+    bent = jnp.sum(turned * ((step.rates.active > 0) | turning), axis=0)
     return curvature * jnp.stack([crossed, 0.5 * bent])
 
 
