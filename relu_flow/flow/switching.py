@@ -154,7 +154,7 @@ def normal_push(frame: Frame, modes: Modes, motion: Motion):
     return jax.lax.cond(jnp.any(modes.slides < frame.inputs.shape[0]), held, free)
 
 
-def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, error):
+def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, along_error):
     """Distances of each slide's weight from 0 and 1, times the jump of the pull."""
     pulls = lambda array: [_at_slides(side, modes.slides) for side in frame.group_pulls(array)]
     (positive, negative), doubts = pulls(motion.pull), pulls(motion.doubt)
@@ -162,8 +162,8 @@ def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, error)
     sign = jnp.where(jump[0] < 0, -1.0, 1.0)
     used = modes.slides < frame.inputs.shape[0]
     below, above = (
-        jnp.where(used, _excused(sign * series, error + doubts[0] + doubts[1]), 0.0)
-        for series in (negative - along, positive + along)
+        jnp.where(used, _excused(sign * series, along_error + own), 0.0)
+        for series, own in ((negative - along, doubts[1]), (positive + along, doubts[0]))
     )
     # No active input ever drives it along the hyperplane's normal: the slide is over, at rest.
     over = used & ~_driven(frame, modes) & (jnp.max(jnp.abs(negative), axis=0) == 0)

@@ -16,12 +16,12 @@ from .._types import IntScalarLike
 from .local import advance, misled
 from .probe import State, Window, look_next
 from .run import Equation, Plan, Run, Tally
-from .step import may_switch, step_limits
+from .step import Step, may_switch, step_limits
 from .switching import INACTIVE
 from .taylor import Taylor
 from .tolerances import CUT
 from .trajectory import RESULTS
-from .truncation import agree, allowed_reach, drift
+from .truncation import Reach, agree, allowed_reach, drift
 
 # Expansions in which a step's switches have to agree with its pulls before it is halved, and
 # how often it is halved before it is taken, and counted, as it is.
@@ -35,14 +35,8 @@ def turn(equation: Equation, run: Run) -> Run:
     told = jnp.where(plan.agreed, plan.told, plan.found)
     proposal, step = equation.propose(run.t, run.unit, run.state, told, plan.reach.length, left)
     limits = step_limits(equation.frame, step)
-    can_force = isinstance(equation.options.solver, Taylor)
     reach = jax.lax.cond(
-        plan.sweeps == 0,
-        lambda: allowed_reach(
-            *jax.lax.stop_gradient((equation.field, step, limits, step.horizon, equation.rtol)),
-            can_force,
-        ),
-        lambda: plan.reach,
+        plan.sweeps == 0, lambda: _reach(equation, step, limits), lambda: plan.reach
     )
     looking = plan.agreed
     offset = jnp.where(looking, plan.look.target, reach.length)
@@ -114,6 +108,15 @@ def turn(equation: Equation, run: Run) -> Run:
     )
     following = lambda run: _next_step(equation, run, proposal.resting, end)
     return jax.lax.cond(done, following, lambda run: run, run)
+
+
+def _reach(equation: Equation, step: Step, limits) -> Reach:
+    """Return how far the step may go, which has no derivative but that of the times asked for."""
+    can_force = isinstance(equation.options.solver, Taylor)
+    known = (equation.field, step, limits, step.horizon, equation.rtol)
+    reach = allowed_reach(*jax.lax.stop_gradient(known), can_force)
+    length = jnp.where(reach.length < step.horizon, reach.length, step.horizon)
+    return eqx.tree_at(lambda r: r.length, reach, length)
 
 
 def _next_step(equation: Equation, run: Run, resting, end) -> Run:
