@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 from .field import FlowField, Frozen, Weights, project
 from .frame import Frame, norm
 from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
-from .tolerances import OUTPUT, REST, eps, smallest
+from .tolerances import REST, eps, smallest
 
 # Share of `rtol` that a step's own truncation error may take, per neuron.
 _STEP_SHARE = 1e-2
@@ -137,6 +137,7 @@ def settle(
     proposal: Proposal,
     frozen: Frozen,
     pull_error: Float[Array, " samples"],
+    unit_error: Float[Array, " samples"],
     rtol: Float[Array, ""],
 ) -> tuple[Proposal, Frozen]:
     """Stop a network that only errors drive: of rounding, or of steps.
@@ -153,9 +154,7 @@ def settle(
     share = jnp.maximum(REST * rounding, 0.1 * rtol)
     # What errors of steps leave of the outputs, in units of what rounding does to them.
     stepped = jnp.maximum(1.0, local_tolerance(rtol) / rounding)
-    curvature = frame.sample_weight * frame.loss.curvature(frame.targets, frame.targets)
-    fitted = 0.0 if frame.loss.binary else OUTPUT * rounding * curvature * jnp.abs(frame.targets)
-    error = share * jnp.abs(pull) + stepped * (pull_error + fitted) + smallest(pull)
+    error = share * jnp.abs(pull) + pull_error + stepped * unit_error + smallest(pull)
     drive = project(proposal.series.drive[0], frozen, frame)
     driven = norm(drive) > frozen.active @ (error * frame.norms)
     resting = ~jnp.any(driven)

@@ -86,8 +86,8 @@ class Equation(eqx.Module):
         solver = self.options.solver
         forcing = forcing_series(moments, length, series_order(solver))
         proposal = propose(solver, self.field, weights, frozen, self.rtol, forcing)
-        pull_error = self.pull_error(weights, frozen)
-        proposal, frozen = settle(self.frame, proposal, frozen, pull_error, self.rtol)
+        pull_error, unit_error = self.pull_error(weights, frozen)
+        proposal, frozen = settle(self.frame, proposal, frozen, pull_error, unit_error, self.rtol)
         horizon = jnp.where(proposal.resting, left, jnp.minimum(proposal.reach, left))
         step = Step(
             series=proposal.series,
@@ -105,13 +105,21 @@ class Equation(eqx.Module):
         )
         return proposal, step
 
-    def pull_error(self, weights, frozen: Frozen) -> Float[Array, " samples"]:
-        """Return what the outputs' rounding errors do to the pulls, at their curvature."""
-        frame = self.frame
+    def pull_error(
+        self, weights, frozen: Frozen
+    ) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
+        """Return what rounding does to the pulls, at their curvature: as they are and at best.
+
+        An output's error is that of the products it sums, however small these are; at best it
+        is one in units of the output, or of the target that it is compared with.
+        """
+        frame, absolute = self.frame, (weights[0], jnp.abs(weights[1]))
         outputs = self.field.outputs(weights, frozen)
         curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-        size = frozen.amplitude * jnp.abs(weights[1]) * jnp.linalg.norm(weights[0], axis=1)
-        return OUTPUT * eps(size) * curvature * (size @ frozen.active) * frame.norms
+        size = frozen.amplitude * absolute[1] * jnp.linalg.norm(weights[0], axis=1)
+        best = self.field.outputs(absolute, frozen) + jnp.abs(frame.targets)
+        unit = OUTPUT * eps(size) * curvature
+        return unit * (size @ frozen.active) * frame.norms, unit * best
 
     def tidy(self, passage: Passage, neurons: Neurons) -> State:
         """Return the state at the end of a passage, without what rounding did to it."""
