@@ -97,8 +97,11 @@ def solve(
 
     Where solutions are not unique the choice is: a neuron on a repelling hyperplane stays
     there, its velocity being the smallest possible (counted in `stats["repels"]`); a
-    neuron whose inner weights are zero rests for ever, and so does one whose inner weights
-    become zero (possible if |v| > |w|; counted in `stats["vanished"]`). Once the drive of
+    neuron whose inner weights are zero rests for ever. One whose inner weights become zero
+    (possible if |v| > |w|; counted in `stats["vanished"]`) rests if some direction leaves all
+    inputs inactive; else it goes straight on, next to zero, where the rules at hyperplanes
+    lead it away or back, and if back, it rests. What is decided at `t0` about neurons that
+    start on a hyperplane is in `initial_sides`, not among the switches. Once the drive of
     every neuron is zero, to rounding or to what errors of steps may leave (a tenth of `rtol`
     of the pulls, or about a tenth of `rtol` of the outputs and targets), the network is left
     alone (`stats["settled"]` is when): after that there would be only noise.
