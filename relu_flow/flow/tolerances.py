@@ -17,7 +17,7 @@ push of `1e-16` beside a pull of order one may be known to all its digits, and d
 | `DEPENDENT` | eps times the norm | Across the slides so little of an input is left only if it depends on theirs. |
 | `REST` | eps times the pull | What counts as no drive, see `proposal.settle`. |
 | `JUDGED` | coefficients | A push that vanishes with its first three derivatives vanishes: on the way to it a generic flow would meet it only in a problem made for the purpose. |
-| `LATE` | `rtol` | A slide ends when a ratio of pulls says so; by so much the kinks of other neurons may move that before the step is cut there. Less cuts steps for nothing: the bound of the kinks is a bound. |
+| `LATE` | `rtol` | By so much, relative to its time, a bound says that kinks of other neurons may move a switch before the step is cut for it. The bound is orders above what happens where pulls are of one size (at 100 steps are cut for nothing, a third more work); where small pulls decide it is far above `1e-7`. |
 | `TOLD`, `TOLD_IN_ALL` | a ramp; its integral | What the projection of a ramp onto polynomials of degree 6 leaves of it at most, and, since the rest is orthogonal to low polynomials, of its integral (`truncation.py`). |
 | `CUT` | the time to an undecided switch | So short of it a step is cut; what other switches do up to the new step's own decision is then as much smaller. |
 | `GRAZING` | the fastest normal speed | A hit slower than that is told to the user as ill-conditioned; it decides nothing. |
@@ -37,7 +37,7 @@ BEHIND = 1e-10
 DEPENDENT = 256.0
 REST = 32.0
 JUDGED = 4
-LATE = 100.0
+LATE = 1e5
 CUT = 1e-6
 TOLD = 0.05
 TOLD_IN_ALL = 2e-3
