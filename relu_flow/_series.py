@@ -33,7 +33,8 @@ def _falling(series: Float[Array, "order ..."]) -> range:
 
 def powers(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch order"]:
     """Return `1, t, ..., t**(order - 1)` along a new last axis."""
-    return t[..., None] ** jnp.arange(order, dtype=t.dtype)
+    exponent = jnp.arange(order, dtype=t.dtype)
+    return t[..., None] ** lax.broadcast_to_rank(exponent, t.ndim + 1)
 
 
 def shift_matrix(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch order order"]:
@@ -43,4 +44,5 @@ def shift_matrix(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch
         [[math.comb(column, row) for column in range(order)] for row in range(order)], float
     )
     exponent = np.maximum(columns - rows, 0)
-    return powers(t, order)[..., exponent] * jnp.asarray(binomial, t.dtype)
+    factor = lax.broadcast_to_rank(jnp.asarray(binomial, t.dtype), t.ndim + 2)
+    return powers(t, order)[..., exponent] * factor

@@ -1,4 +1,4 @@
-"""Settings of the tests: float64, quick compilation, no more programs in memory than needed."""
+"""Settings of the tests: float64, nothing promoted unasked, quick compilation, little memory."""
 
 import os
 from importlib.metadata import version
@@ -9,9 +9,12 @@ if tuple(int(part) for part in version("jax").split(".")[:2]) < (0, 11):
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
 
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -19,3 +22,11 @@ def _forget_compiled_programs():
     """Drop a module's programs: hundreds of them exhaust a process's memory maps."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def unchecked():
+    """Turn the check of annotations off: arguments of a wrong type reach the package's errors."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

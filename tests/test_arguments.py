@@ -1,6 +1,7 @@
 """Bad input: each gets an error that names the argument."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ W = np.array([[1.0, 0.5]])
 V = np.array([1.0])
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
@@ -107,6 +109,7 @@ def test_bad_network_is_told_what_to_do(inner, outer, advice):
         rf.TwoLayerReLU(inner, outer)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
@@ -124,7 +127,6 @@ def test_bad_network_is_told_what_to_do(inner, outer, advice):
         ({"milestones": [LOSS, 0.5]}, "milestones"),
         ({"milestones": 0.5}, "milestones"),
         ({"milestones": "loss"}, "milestones"),
-        ({"milestones": rf.Milestone(LOSS, np.ones(2))}, "milestones"),
         ({"max_steps": 0}, "max_steps"),
         ({"max_switches": 0}, "max_switches"),
         ({"max_slides": -1}, "max_slides"),
@@ -189,6 +191,16 @@ def test_a_single_milestone_is_one_of_one():
         assert options.until == 0
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_levels_must_be_scalars():
+    """Assert that a level of any other shape is refused."""
+    levels: Any = np.ones(2)
+    with pytest.raises(ValueError, match=r"Argument `milestones` must .*'loss' has shape \(2,\)"):
+        make_options(
+            rf.Problem(X, Y), rf.TwoLayerReLU(W, V), rf.Milestone(LOSS, levels, name="loss")
+        )
+
+
 def test_until_is_a_milestone():
     """Assert that a run can only end at a milestone that is watched."""
     milestone = rf.Milestone(lambda problem, network: problem.loss_value(network), 0.1, name="low")
@@ -204,6 +216,7 @@ def test_milestones_need_distinct_names():
         rf.solve(rf.Problem(X, Y), rf.TwoLayerReLU(W, V), 1.0, milestones=twice)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [({"observable": 3, "level": 1.0}, "observable"), ({"direction": 2}, "direction")],
@@ -245,7 +258,8 @@ def test_float32_warns_and_checks_the_tolerance():
         trajectory = rf.solve(problem, network, 1.0, rtol=1e-5)
     exact = rf.solve(rf.Problem(X, Y), rf.TwoLayerReLU(W, V), 1.0)
     assert trajectory.network.inner_weight.dtype == jnp.float32
-    np.testing.assert_allclose(trajectory.network(X[0]), exact.network(X[0]), rtol=1e-4)
+    x, single = jnp.array(X[0]), jnp.array(X[0], jnp.float32)
+    np.testing.assert_allclose(trajectory.network(single), exact.network(x), rtol=1e-4)
 
 
 def test_zero_neurons_are_handled():

@@ -54,7 +54,7 @@ def test_separability_at_the_edges(samples, features, mu):
     problem, certificate = orthogonally_separable(KEY, samples, features, mu)
     vectors = signed(problem)
     worst = worst_pair(vectors) if samples > 1 else cosine(vectors[0], vectors[0])
-    np.testing.assert_allclose([worst, certificate.mu], mu, rtol=0, atol=1e-15)
+    np.testing.assert_allclose([worst, float(certificate.mu)], mu, rtol=0, atol=1e-15)
     assert certificate.holds
 
 
@@ -259,11 +259,12 @@ def test_families_can_be_drawn_over_keys():
         np.testing.assert_allclose(certificates.zeta_1[i], certificate.zeta_1, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "name"),
     [
         (lambda: orthogonally_separable(KEY, 0, 4, 0.3), "samples"),
-        (lambda: orthogonally_separable(KEY, 9, 4.0, 0.3), "features"),
+        (lambda: orthogonally_separable(KEY, 9, 4.0, 0.3), "features"),  # pyright: ignore[reportArgumentType]
         (lambda: orthogonally_separable(KEY, 9, 4, 1.1), "mu"),
         (lambda: orthogonally_separable(KEY, 9, 4, -1.0), "mu"),
         (lambda: orthogonally_separable(KEY, 9, 4, math.nan), "mu"),
@@ -271,18 +272,18 @@ def test_families_can_be_drawn_over_keys():
         (lambda: orthogonally_separable(KEY, 1, 4, 0.3), "mu"),
         (lambda: orthogonally_separable(KEY, 9, 4, 0.3, positives=10), "positives"),
         (lambda: orthogonally_separable(KEY, 9, 4, 0.3, norms=(2.0, 1.0)), "norms"),
-        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, norms=1.0), "norms"),
-        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, loss="exponential"), "loss"),
-        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, reduction="max"), "reduction"),
+        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, norms=1.0), "norms"),  # pyright: ignore[reportArgumentType]
+        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, loss="exponential"), "loss"),  # pyright: ignore[reportArgumentType]
+        (lambda: orthogonally_separable(KEY, 9, 4, 0.3, reduction="max"), "reduction"),  # pyright: ignore[reportArgumentType]
         (lambda: orthogonal(KEY, 5, 4), "features"),
         (lambda: orthogonal(KEY, 5, 7, norms=(0.0, 1.0)), "norms"),
         (lambda: orthogonal(KEY, 5, 7, positives=-1), "positives"),
         (lambda: orthogonal(KEY, 5, 7, targets=np.ones(5), positives=2), "positives"),
         (lambda: orthogonal(KEY, 5, 7, targets=np.ones(4)), "targets"),
-        (lambda: orthogonal(KEY, 5, 7, loss="square"), "loss"),
+        (lambda: orthogonal(KEY, 5, 7, loss="square"), "loss"),  # pyright: ignore[reportArgumentType]
         (lambda: single_neuron(KEY, 1), "features"),
         (lambda: single_neuron(KEY, 4, 0), "samples"),
-        (lambda: single_neuron(KEY, 4, variant="central"), "variant"),
+        (lambda: single_neuron(KEY, 4, variant="central"), "variant"),  # pyright: ignore[reportArgumentType]
         (lambda: single_neuron(KEY, 4, max_angle=0.0), "max_angle"),
         (lambda: single_neuron(KEY, 4, max_angle=math.pi / 2), "max_angle"),
         (lambda: single_neuron(KEY, 4, norms=(1.0, math.inf)), "norms"),
@@ -305,14 +306,14 @@ def test_families_can_be_drawn_over_keys():
         (lambda: two_clusters(4, 1, 0.3, features=1), "features"),
         (lambda: two_clusters(4, 1, 0.3, jitter=0.1), "key"),
         (lambda: two_clusters(4, 1, 0.3, key=KEY, jitter=-0.1), "jitter"),
-        (lambda: two_clusters(4, 1, 0.3, train="outer"), "train"),
+        (lambda: two_clusters(4, 1, 0.3, train="outer"), "train"),  # pyright: ignore[reportArgumentType]
         (lambda: norm_agrees_with_rank(1), "features"),
         (lambda: norm_agrees_with_rank(3, 0.6437), "xi"),
         (lambda: norm_agrees_with_rank(3, 0.0), "xi"),
         (lambda: norm_disagrees_with_rank(2), "features"),
         (lambda: norm_disagrees_with_rank(3, 10.9), "b"),
         (lambda: dual_basis_check(two_clusters(4, 1, 0.3)[0], np.ones(2), "agree"), "problem"),
-        (lambda: dual_basis_check(norm_agrees_with_rank(3)[0], np.ones(3), "less"), "claim"),
+        (lambda: dual_basis_check(norm_agrees_with_rank(3)[0], np.ones(3), "less"), "claim"),  # pyright: ignore[reportArgumentType]
         (lambda: three_points(KEY, 1 / 6), "eta"),
         (lambda: three_points(KEY, 0.0), "eta"),
         (lambda: three_points_check(two_clusters(4, 1, 0.3)[0]), "problem"),

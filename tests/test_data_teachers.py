@@ -1,6 +1,7 @@
 """Families of teacher data: what was asked for is attained, broken data are found out."""
 
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -189,7 +190,7 @@ def test_equal_eigenvalues_are_found_out():
 class Absolute(rf.AbstractLoss):
     """Another loss for real targets; only its type matters here."""
 
-    binary = False
+    binary: ClassVar[bool] = False
 
     def value(self, prediction, target):
         return jnp.abs(prediction - target)
@@ -242,7 +243,7 @@ def test_three_teachers_with_signs():
     for i, (x, y) in enumerate(zip(problem.inputs, problem.targets, strict=True)):
         wanted = sum(a * max(v @ x, 0) for a, v in zip((1, -1, 2), teachers, strict=True))
         np.testing.assert_allclose(y, wanted, rtol=1e-13)
-        assert sum(v @ x > 0 for v in teachers) == 1
+        assert sum(float(v @ x) > 0 for v in teachers) == 1
         assert teachers[i % 3] @ x > 0
     assert certificate.holds
     assert teachers_check(problem, teachers).unmet == ("teachers' targets",)

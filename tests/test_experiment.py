@@ -51,7 +51,7 @@ def test_findings_with_intervals_are_kept_with_their_paragraph(tmp_path, capsys)
     assert calls == ["run", 3.0, 3.0]
     assert again.rows == found.rows
     assert again.paragraph == found.paragraph == "Half of them [inf, inf] did."
-    assert "kept from before" in capsys.readouterr().out.replace("\n", " ")
+    assert "kept from before" in " ".join(capsys.readouterr().out.split())
     run_experiments("x", [tried], tmp_path, quiet=True, seed=1)
     assert calls.count("run") == 2
 

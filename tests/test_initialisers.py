@@ -30,7 +30,8 @@ def test_nested_in_width_and_paired_over_scales(make):
 
 def test_balancedness_is_what_was_asked_for():
     """Assert v^2 - |w|^2 = 0, or the given value, also where that needs longer w."""
-    assert float(balancedness_error(None, rf.balanced_init(KEY, 40, 4, -3.0))) < 1e-15
+    problem = rf.Problem(np.eye(4), np.ones(4))
+    assert float(balancedness_error(problem, rf.balanced_init(KEY, 40, 4, -3.0))) < 1e-15
     for value in (0.7, -0.4):
         network = rf.unbalanced_init(KEY, 40, 4, value)
         square = np.asarray(network.outer_weight) ** 2

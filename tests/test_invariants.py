@@ -143,7 +143,7 @@ def test_balancedness_and_loss_through_thousands_of_switches():
             network.outer_weight**2
         )
 
-    now, size = jax.vmap(imbalance)(networks)
+    now, size = (np.asarray(rows) for rows in jax.vmap(imbalance)(networks))
     assert np.max(np.abs(now - now[0]) / np.maximum(size, size[0])) < 1e-12
     loss = np.asarray(jax.vmap(lambda n: observables.loss(problem, n))(networks))
     assert np.all(np.diff(loss) <= 1e-13 * loss[:-1])

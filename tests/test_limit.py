@@ -190,7 +190,7 @@ def test_single_neurons_agree_with_scipy_events():
                 return np.append(state[-1] * drive, state[:-1] @ drive)
 
             cross = lambda t, state, x=inputs[sample]: state[:-1] @ x
-            cross.terminal = True
+            cross.terminal = True  # pyright: ignore[reportFunctionMemberAccess]
             run = solve_ivp(
                 field, (time, 1.0), weights, "DOP853", events=cross, rtol=1e-12, atol=1e-14
             )

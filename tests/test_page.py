@@ -79,7 +79,8 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tables, self.ids, self.links, self.data = {}, [], [], {}
-        self._rows = self._script = None
+        self._rows: list[list[str]] = []
+        self._script = None
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -99,7 +100,7 @@ class Page(html.parser.HTMLParser):
         if tag in ("td", "th"):
             self._cell = False
         if tag == "table":
-            self._rows = None
+            self._rows = []
         self._script = None
 
     def handle_data(self, data):
@@ -160,7 +161,8 @@ def test_the_table_of_runs_holds_medians_of_the_parquet_file(folder, parsed):
     rows = cells_of(parsed, "runs-table")
     points = runs.groupby(["log_scale", "mu"], sort=False)
     assert len(rows) == points.ngroups == 6
-    for row, ((log_scale, mu), of) in zip(rows, points, strict=True):
+    for row, (point, of) in zip(rows, points, strict=True):
+        log_scale, mu = np.asarray(point)
         assert row["point of the grid"] == f"scale {math.exp(log_scale):.4g}, mu {mu:g}"
         assert (row["used"], row["left out"]) == ("6", "0")
         for name, column in (
@@ -257,7 +259,7 @@ def test_the_run_done_again_is_the_stored_one(folder, parsed):
     assert again.times[-1] == END
     frames = parsed.data["fan-frames"]["frames"]
     assert len(frames) == 60
-    losses = [float(re.search(r"loss (\S+),", frame["said"])[1]) for frame in frames]
+    losses = [float(re.findall(r"loss (\S+),", frame["said"])[0]) for frame in frames]
     first = pd.read_parquet(folder / "runs.parquet").iloc[0]
     np.testing.assert_allclose(losses[-1], first["end_loss"], rtol=1e-3)
 

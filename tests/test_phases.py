@@ -99,6 +99,7 @@ def test_what_is_not_reached_is_said_in_words(life):
         found["one neuron", "no such phase"]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_schemes_are_checked(life):
     """Assert errors for equal names, a milestone that was not asked for, bad events."""
     problem = Problem([[1.0]], [1.0])

@@ -18,8 +18,11 @@ EXAMPLE = (4, 0.3, 19 / 60, 4 / 60)  # p, angle, 19 and 4 of 60 neurons, kappa_2
 def oracle(heavy, angle, gamma_plus, gamma_minus, end):
     """Return the events as (time, name), and the outputs and neurons' parts at the end."""
     c, square = np.cos(angle), np.sin(angle) ** 2
-    events, now, state = [], 0.0, [0.0] * 4  # u_+, z, u_-, y
-    positives_on, negatives_on = heavy * c > 1, heavy < c
+    events: list[tuple[float, str]] = []
+    now: float = 0.0
+    state = np.zeros(4)  # u_+, z, u_-, y
+    positives_on: bool = heavy * c > 1
+    negatives_on: bool = heavy < c
 
     def pulls(state):
         up, z, um, y = state
@@ -50,10 +53,13 @@ def oracle(heavy, angle, gamma_plus, gamma_minus, end):
             a, b = pulls(state)
             return 1.0 if p else b / a - c
 
-        stops = [fit, meet_minus, meet_plus, leave_plus, leave_minus]
+        stops = [fit, meet_minus, meet_plus, leave_plus, leave_minus]  # pyright: ignore[reportGeneralTypeIssues]
         for stop in stops:
-            stop.direction, stop.terminal = -1, stop is not fit
-        found = solve_ivp(field, (now, end), state, "DOP853", rtol=1e-12, atol=1e-14, events=stops)
+            stop.direction, stop.terminal = -1, stop is not fit  # pyright: ignore[reportFunctionMemberAccess]
+        found = solve_ivp(
+            field,  # pyright: ignore[reportGeneralTypeIssues]
+            (now, end), state, "DOP853", rtol=1e-12, atol=1e-14, events=stops,
+        )  # fmt: skip
         events += [(t, "fit") for t in found.t_events[0] if t > now + 1e-3]
         for stop, times in zip(stops[1:], found.t_events[1:], strict=True):
             if len(times):
@@ -132,7 +138,7 @@ def test_slopes_while_both_slide():
 @pytest.mark.parametrize("name", LIMITS)
 def test_ratio_of_the_pulls_tends_to_the_limit_of_its_branch(name):
     """Assert the limit of A/B, by a run that goes on for ever (to t = 1e9)."""
-    run = planar(*CASES[name][:-1], 1e9)
+    run = planar(*CASES[name][:-1], t1=1e9)
     np.testing.assert_allclose(float(run(1e9).ratio), LIMITS[name], rtol=1e-7)
 
 

@@ -1,4 +1,4 @@
-"""The solver against trajectories of an independent program with 50 digits."""
+"""The solver against trajectories of an independent program with 40 or 50 digits."""
 
 import jax
 import pytest

@@ -51,7 +51,7 @@ def test_sampling_at_the_ends_would_miss_two_crossings():
 
 def test_near_miss_is_no_root():
     """Assert that a polynomial whose minimum is barely positive has no root."""
-    coefficients = with_roots(0.4 + 1e-6j, 0.4 - 1e-6j).real
+    coefficients = np.real(with_roots(0.4 + 1e-6j, 0.4 - 1e-6j))
     found, _ = first_roots(jnp.asarray(coefficients)[None])
     assert np.isinf(float(found[0]))
 

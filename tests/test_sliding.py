@@ -35,7 +35,7 @@ def planar(end):
 
     fit = lambda t, state: state[1]
     leave = lambda t, state: state[2] if t > 1 else 1.0
-    leave.terminal = True
+    leave.terminal = True  # pyright: ignore[reportFunctionMemberAccess]
     found = solve_ivp(
         field, (0, end), [0, 0, 0], rtol=1e-11, atol=1e-13, events=[fit, leave], dense_output=True
     )

@@ -26,9 +26,13 @@ def test_second_solve_of_one_shape_compiles_nothing(base):
     problem, network = base
     rf.solve(problem, network, END)
     compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
-    )
+
+    def listen(event: str, duration_secs: float, **kwargs: str | int):
+        del duration_secs, kwargs
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     inputs, targets, other = problems.mixed(seed=4)
     rf.solve(rf.Problem(inputs, targets), other, 0.5 * END, rtol=1e-10)
     jax.monitoring.clear_event_listeners()
@@ -69,8 +73,6 @@ def test_states_at_ts_dense_output_and_chunks_agree(base, monkeypatch):
     for outside in (-1e-3, END + 1e-3, np.nan):
         with pytest.raises(ValueError, match="Argument `t` must lie"):
             trajectory.network_at(outside)
-    with pytest.raises(ValueError, match=r"jax\.vmap"):
-        trajectory.network_at(ts)
     # What is put in place of a network, not the network: that would be one program more.
     monkeypatch.setattr(DenseOutput, "_at", lambda self, t: middle)
     many = jax.vmap(trajectory.network_at)(jnp.array([-1e-3, 0.0, 1.7, END, END + 1e-3, np.nan]))
@@ -83,10 +85,17 @@ def test_states_at_ts_dense_output_and_chunks_agree(base, monkeypatch):
     assert seen[-1].t == END
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_dense_output_is_asked_for_one_time(base):
+    """Assert that several times are refused with what to do."""
+    with pytest.raises(ValueError, match=r"jax\.vmap"):
+        rf.solve(*base, t1=0.1, dense=True).network_at(jnp.array([0.0, 0.1]))
+
+
 def test_without_dense_output_network_at_says_so(base):
     """Assert that dense output must be asked for."""
     with pytest.raises(ValueError, match="dense output"):
-        rf.solve(*base, END).network_at(1.0)
+        rf.solve(*base, t1=END).network_at(1.0)
 
 
 class Interrupt(Exception):
@@ -122,7 +131,7 @@ def test_damaged_checkpoint_is_refused(base, tmp_path):
     file = tmp_path / "run.checkpoint"
     file.write_bytes(b"\x00\x01nothing")
     with pytest.raises(ValueError, match="Argument `checkpoint`"):
-        rf.solve(*base, END, checkpoint=file)
+        rf.solve(*base, t1=END, checkpoint=file)
 
 
 def test_milestones_are_roots_of_their_observable(base):
@@ -200,27 +209,27 @@ def test_until_ends_a_run_at_its_milestone(base):
 )
 def test_too_small_a_buffer_is_a_result_code(base, options, code):
     """Assert that nothing is cut silently: a code without `throw`, an error with it."""
-    trajectory = rf.solve(*base, END, throw=False, **options)
+    trajectory = rf.solve(*base, t1=END, throw=False, **options)
     assert trajectory.result == code
     with pytest.raises(RuntimeError, match="ended early"):
-        rf.solve(*base, END, **options)
+        rf.solve(*base, t1=END, **options)
 
 
 def test_early_end_pads_what_it_did_not_reach(base):
     """Assert that unreached times are inf and hold the last state, and logs are padded."""
-    trajectory = rf.solve(*base, END, ts=[1e-3, END], max_steps=10, throw=False)
+    trajectory = rf.solve(*base, t1=END, ts=[1e-3, END], max_steps=10, throw=False)
     assert float(trajectory.ts[0]) == 1e-3
     assert float(trajectory.ts[1]) == np.inf
     assert np.all(np.isfinite(trajectory.networks.inner_weight))
     reached = float(trajectory.stats["time"])
     assert 1e-3 < reached < END
     with pytest.raises(RuntimeError, match=f"last time {reached:g}"):
-        rf.solve(*base, END, ts=[1e-3, END], max_steps=10)
+        rf.solve(*base, t1=END, ts=[1e-3, END], max_steps=10)
     num = int(trajectory.switches.num)
     assert np.all(np.isinf(trajectory.switches.time[num:]))
     for name in ("neuron", "sample", "kind"):
         assert np.all(np.asarray(getattr(trajectory.switches, name))[num:] == -1)
-    assert np.all(np.diff(np.asarray(trajectory.switches.time[:num])) >= 0)
+    assert np.all(np.diff(np.asarray(trajectory.switches.time[:num], float)) >= 0)
 
 
 def test_vanishing_neuron_rests_and_is_counted():
@@ -237,9 +246,9 @@ def test_vanishing_neuron_rests_and_is_counted():
     np.testing.assert_array_equal(final.inner_weight, 0.0)
     outer = float(np.exp(final.log_scale[0]) * final.outer_weight[0])
     np.testing.assert_allclose(outer, -np.sqrt(4.0 - 0.1), rtol=1e-13)
-    kinds = trajectory.switches.to_pandas().groupby("sample")["kind"].apply(list)
-    assert kinds[0] == ["slide_enter", "slide_exit_inactive"]
-    assert kinds[1] == ["deactivate"]
+    table = trajectory.switches.to_pandas()
+    kinds = {sample: list(group["kind"]) for sample, group in table.groupby("sample")}
+    assert kinds == {0: ["slide_enter", "slide_exit_inactive"], 1: ["deactivate"]}
 
 
 def test_square_loss_at_rounding_level_is_left_alone():

@@ -45,7 +45,7 @@ def test_ranks_are_the_innermost_that_cover():
     """Assert by sums of binomial probabilities that no end can be moved inwards."""
     for size, fraction, level in [(7, 0.5, 0.9), (40, 0.25, 0.95), (200, 0.9, 0.99)]:
         lower, upper = order_statistics(size, fraction, level)
-        chance = stats.binom(size, fraction).pmf(np.arange(size + 1))
+        chance = stats.binom.pmf(np.arange(size + 1), size, fraction)
         tail = (1 - level) / 2
         assert chance[:lower].sum() <= tail < chance[: lower + 1].sum()
         assert chance[upper:].sum() <= tail < chance[upper - 1 :].sum()
@@ -108,7 +108,7 @@ def test_quantile_intervals_cover():
     """Assert that coverage is that of the binomial, whatever the distribution."""
     draws = np.random.default_rng(6).standard_cauchy(size=(1500, 21))
     hits = [covered(quantile_interval(row), 0.0) for row in draws]
-    exact = stats.binom(21, 0.5).pmf(np.arange(6, 16)).sum()  # ranks 6 and 16
+    exact = stats.binom.pmf(np.arange(6, 16), 21, 0.5).sum()  # ranks 6 and 16
     assert exact == pytest.approx(0.9734, abs=1e-4)
     assert np.mean(hits) == pytest.approx(exact, abs=0.013)
 
@@ -269,8 +269,9 @@ def test_censored_slope_is_the_likeliest():
     found = fit_exponent(x, np.where(reached, y, np.inf), ("linear", "linear"), ends=3.0)
 
     def minus_log_likelihood(p):
-        errors = stats.norm(p[0] + p[1] * x, np.exp(p[2]))
-        return -np.sum(np.where(reached, errors.logpdf(y), errors.logsf(3.0)))
+        line, size = p[0] + p[1] * x, np.exp(p[2])
+        beyond = stats.norm.logsf(3.0, line, size)
+        return -np.sum(np.where(reached, stats.norm.logpdf(y, line, size), beyond))
 
     best = minimize(minus_log_likelihood, [0.0, 0.0, 0.0], method="BFGS", options={"gtol": 1e-6})
     assert found.slope.estimate == pytest.approx(best.x[1], abs=1e-5)
@@ -341,6 +342,7 @@ def test_over_seeds_of_labelled_arrays():
     assert plain.sizes["code"] == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "name"),
     [
@@ -363,7 +365,7 @@ def test_over_seeds_of_labelled_arrays():
         (lambda: fit_exponent([1.0, 2.0, 3.0], [1.0, 2.0]), "x"),
         (lambda: fit_exponent([1.0, 2.0], [-1.0, 2.0]), "y"),
         (lambda: fit_exponent([1.0, 2.0], [np.inf, 2.0]), "ends"),
-        (lambda: fit_exponent([1.0, 2.0], [1.0, 2.0], ("log", "cubic")), "axes"),
+        (lambda: fit_exponent([1.0, 2.0], [1.0, 2.0], ("log", "cubic")), "axes"),  # pyright: ignore[reportArgumentType]
         (lambda: fit_exponent([1.0, 2.0], [1.0, 2.0], weights=[-1, 1]), "weights"),
         (lambda: fit_exponent([1.0, 2.0], [1.0, 2.0], seeds=[1]), "seeds"),
         (lambda: over_seeds(mean_interval), "arrays"),

@@ -84,10 +84,13 @@ def data(path):
     return {p.parent.name: p.read_bytes() for p in (path / "chunks").glob("*/data.npz")}
 
 
-def command(place, environment, *arguments, start=False):
+def started(place, environment, *arguments):
     line = [sys.executable, "-m", "relu_flow.cli", "study", *arguments]
-    if start:
-        return subprocess.Popen(line, cwd=place, env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(line, cwd=place, env=environment, stderr=subprocess.DEVNULL)
+
+
+def command(place, environment, *arguments):
+    line = [sys.executable, "-m", "relu_flow.cli", "study", *arguments]
     return subprocess.run(
         line, cwd=place, env=environment, capture_output=True, text=True, check=False
     )
@@ -96,7 +99,7 @@ def command(place, environment, *arguments, start=False):
 def test_killed_and_resumed(place, environment, whole):
     chosen, path = random.Random(0), place / "killed"
     for killed in range(2):
-        process = command(place, environment, "run", "spec.toml", "--out", "killed", start=True)
+        process = started(place, environment, "run", "spec.toml", "--out", "killed")
         patience = time.monotonic() + 120
         while len(data(path)) <= killed and process.poll() is None:
             assert time.monotonic() < patience

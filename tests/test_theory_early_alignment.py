@@ -257,7 +257,10 @@ FLOW_TALES: dict[str, tuple[str, Callable]] = {
         retold(lambda n, t: with_inner(n, n.inner_weight * jnp.where(t > 100, -1, 1))),
     ),
     "norms that shrink": ("After t_1, norms", retold(lambda n, t: scaled(n, 3 * jnp.sin(9 * t)))),
-    "norms that fall fast": ("After t_1, norms", retold(lambda n, t: scaled(n, -25 * t * (t < 9)))),
+    "norms that fall fast": (
+        "After t_1, norms",
+        retold(lambda n, t: scaled(n, jnp.where(t < 9, -25 * t, 0.0))),
+    ),
     "small inner weights": ("Mass at t_2", retold(lopsided)),
     "a slow loss": ("Theorem 1(2), loss", lambda f: Tale(f, lambda n, t: n, 1e4)),
     "a slow loss of each class": ("Lemma 15", lambda f: Tale(f, lambda n, t: n, 1e4)),
@@ -307,7 +310,7 @@ def flipped(problem, network):
 def facing(problem, network):
     """Point a neuron at the sum of the class that it must avoid."""
     away = problem.targets == -jnp.sign(network.outer_weight[0])
-    center = away @ problem.inputs
+    center = away.astype(problem.inputs.dtype) @ problem.inputs
     inner = network.inner_weight.at[0].set(
         center * jnp.abs(network.outer_weight[0]) / jnp.linalg.norm(center)
     )

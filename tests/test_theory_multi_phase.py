@@ -5,6 +5,8 @@ by gradient descent with small steps and by another program; closed forms are co
 the planar ODE, which is itself compared with SciPy elsewhere.
 """
 
+from typing import Any, Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -34,7 +36,7 @@ CASES = {
 def test_closed_forms_solve_the_planar_model(name):
     """Assert all times and the outputs at many times against the ODE."""
     end = 3e3
-    run, course = planar(*CASES[name], end), theory.Course(theory.TwoPoints(*CASES[name]))
+    run, course = planar(*CASES[name], t1=end), theory.Course(theory.TwoPoints(*CASES[name]))
     for time, expected in (
         (course.plateau(), run.times.plateau),
         (course.escape, run.times.escape),
@@ -182,9 +184,9 @@ def build(angle=0.3, positives=19, negatives=4, dead=9, log_kappa=LOG_KAPPA, tra
     inner = np.stack([flat * np.cos(angles), flat * np.sin(angles), height], axis=1)
     scale = 0.5 * np.log(WIDTH)
     scales = (log_kappa - scale, -scale) if train == "inner" else (np.log(1e-3),)
-    return rf.Problem(inputs, targets, reduction="mean", train=train), rf.TwoLayerReLU(
-        inner, signs, *scales
-    )
+    trained: Literal["both", "inner"] = "inner" if train == "inner" else "both"
+    problem = rf.Problem(inputs, targets, reduction="mean", train=trained)
+    return problem, rf.TwoLayerReLU(inner, signs, *scales)
 
 
 def solved(end=500.0, **options):
@@ -216,7 +218,8 @@ def test_constants_are_those_of_data_and_network(run):
     found = theory.constants(*run[:2])
     assert (found.living_positives, found.living_negatives) == (19, 4)
     assert found.certificate.p == HEAVY
-    values = [found.points.angle, found.points.gamma_plus, found.points.gamma_minus]
+    points = found.points
+    values = [float(v) for v in (points.angle, points.gamma_plus, points.gamma_minus)]
     np.testing.assert_allclose(values, [0.3, 19 / 60, 4 / 60], rtol=1e-12)
     # Scales are those of 60 neurons, the network has 32.
     np.testing.assert_allclose(found.log_kappa_1, np.log(1e-5 * np.sqrt(32 / 60)), rtol=1e-12)
@@ -336,7 +339,7 @@ def test_each_hypothesis_is_looked_at(run, change, unmet):
     inputs = inputs.at[0].set(
         inputs[0] * np.cos(change.get("bend", 0.0)) + np.eye(3)[2] * np.sin(change.get("bend", 0.0))
     )
-    options = {"reduction": "mean", "train": "inner"}
+    options: dict[str, Any] = {"reduction": "mean", "train": "inner"}
     options |= {k: v for k, v in change.items() if k in ("train", "reduction", "loss")}
     problem = rf.Problem(inputs, problem.targets, **options)
     outer = network.outer_weight.at[0].mul(change.get("outer", 1.0))

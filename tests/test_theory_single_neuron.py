@@ -78,11 +78,11 @@ def test_coordinates_cross_when_the_reduced_equation_says(moderate):
         force = scatter @ (found.teacher - math.exp(log_norm) * unit)
         return np.concatenate([[2 * unit @ force], force - (unit @ force) * unit])
 
-    events = [lambda t, s, k=k: s[1 + k] - found.teacher[k] * math.exp(-s[0]) for k in range(3)]
-    events.append(lambda t, s: s[1] - 0.5 * found.teacher[0] * math.exp(-s[0]))
+    rises = [lambda t, s, k=k: s[1 + k] - found.teacher[k] * math.exp(-s[0]) for k in range(3)]
+    leaves = lambda t, s: s[1] - 0.5 * found.teacher[0] * math.exp(-s[0])
     state = np.concatenate([[start.log_norm], start.direction])
     path = solve_ivp(
-        reduced, (begin, 150.0), state, "DOP853", rtol=1e-12, atol=1e-13, events=events
+        reduced, (begin, 150.0), state, "DOP853", rtol=1e-12, atol=1e-13, events=[*rises, leaves]
     )
     expected = [times[0] for times in path.t_events]
     times = [record.rise(k, 0.0, begin) for k in range(3)]

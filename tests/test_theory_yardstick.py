@@ -24,7 +24,7 @@ def integrated(inputs, targets, start, sign, end):
         gamma = (active * targets) @ inputs / len(targets)
         events = [lambda t, a, x=x: a @ x for x in inputs]
         for event, on in zip(events, active, strict=True):
-            event.terminal, event.direction = True, -1 if on else 1
+            event.terminal, event.direction = True, -1 if on else 1  # pyright: ignore[reportFunctionMemberAccess]
         path = solve_ivp(
             lambda t, a, gamma=gamma: sign * np.linalg.norm(a) * gamma,
             (time, end), point, "DOP853", rtol=1e-13, atol=1e-15, events=events,
@@ -135,6 +135,7 @@ def test_snapshots_agree_with_automatic_differentiation():
     ("second", "inside"), [(0.07, True), (0.06, False), (0.35, True), (0.36, False)]
 )
 @pytest.mark.parametrize("scale", [0.0, -1000.0])
+@pytest.mark.usefixtures("unchecked")
 def test_the_sets_of_the_second_phase_have_their_boundaries(second, inside, scale):
     r"""Assert $\Psi$ for $\eta = (1, 1/4)$, $\nu_1/\nu_1^* = 1/2$: 0.0625 and $1 - 2^{-5/8}$.
 
@@ -148,6 +149,6 @@ def test_the_sets_of_the_second_phase_have_their_boundaries(second, inside, scal
         0.0, scale, np.array([1.0, 0.0]), np.zeros(2), np.zeros(2), np.array([1.0, 0.1]),
         np.array([1.0, 0.1]), np.log([0.5, second]) + scale,
     )  # fmt: skip
-    number, slack = set_number(Record(None, found, 1e-11), bundle)  # type: ignore[arg-type]
+    number, slack = set_number(Record(None, found, 1e-11), bundle)  # pyright: ignore[reportArgumentType]
     assert number == 1
     assert (slack > 0) == (inside and (scale == 0.0 or second < 5 / 16))

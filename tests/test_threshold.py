@@ -119,7 +119,8 @@ def test_gaps_against_a_general_optimiser():
     def best(gap=None):
         upper = np.where(np.arange(7) < (7 if gap is None else gap), 1.0, 0.6)
         lower = np.where(np.arange(7) < (0 if gap is None else gap), 0.6, 0.0)
-        chance = lambda p: -stats.binom(trials, np.clip(p, 1e-12, 1 - 1e-12)).logpmf(held).sum()
+        inside = lambda p: np.clip(p, 1e-12, 1 - 1e-12)
+        chance = lambda p: -stats.binom.logpmf(held, trials, inside(p)).sum()
         order = {"type": "ineq", "fun": lambda p: p[:-1] - p[1:]}
         start = (upper + lower) / 2
         found = minimize(chance, start, bounds=list(zip(lower, upper, strict=True)),
@@ -274,6 +275,7 @@ def below(x):
     return x < 0.5
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "name"),
     [
@@ -282,7 +284,7 @@ def below(x):
         (lambda: find_threshold(below, 0.0, 1.0, tolerance=0.1, axis="log"), "low"),
         (lambda: find_threshold(below, 0.0, 1.5, tolerance=1, axis="integer"), "high"),
         (lambda: find_threshold(below, 0.0, 1.0, tolerance=0.0), "tolerance"),
-        (lambda: Axis(0.0, 1.0, "cubic", 0.1), "axis"),
+        (lambda: Axis(0.0, 1.0, "cubic", 0.1), "axis"),  # pyright: ignore[reportArgumentType]
         (lambda: find_threshold(below, 0.0, 1.0, tolerance=0.1, batch=1), "batch"),
         (lambda: find_threshold(below, 0.0, 1.0, tolerance=0.1, max_rounds=0), "max_rounds"),
         (lambda: find_threshold(lambda x: x, 0.0, 1.0, tolerance=0.1), "property"),

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import FloatArrayLike, FloatScalarLike
+from .._types import FloatArrayLike, FloatScalarLike, float_type
 
 
 def with_bias(
@@ -30,6 +30,6 @@ def with_bias(
             "Argument `inputs` must have shape (samples, features), or (features,) for one input, "
             f"but it has shape {inputs.shape}."
         )
-    inputs = inputs.astype(jnp.result_type(inputs, float))
+    inputs = inputs.astype(float_type(inputs))
     constant = jnp.broadcast_to(jnp.asarray(value, inputs.dtype), (*inputs.shape[:-1], 1))
     return jnp.concatenate([inputs, constant], axis=-1)

@@ -98,7 +98,7 @@ def two_clusters(
     along, aside = jnp.cos(jnp.asarray(angle) / 2), jnp.sin(jnp.asarray(angle) / 2)
     labels = jnp.where(jnp.arange(positives + negatives) < positives, 1.0, -1.0)
     x_plus, x_minus = along * plane[0] + aside * plane[1], along * plane[0] - aside * plane[1]
-    inputs = jnp.where(labels[:, None] > 0, x_plus, x_minus)
+    inputs = jnp.where(labels[:, None] > 0, x_plus[None], x_minus[None])
     if not (isinstance(jitter, int | float) and jitter == 0):
         inputs = _jittered(drawn, inputs, x_plus, x_minus, labels, jitter)
     problem = Problem(inputs, labels, loss, reduction, train)
@@ -115,10 +115,10 @@ def clusters_check(problem: Problem) -> Clusters:
     inputs, targets = problem.inputs, problem.targets
     positive, negative = targets > 0, targets < 0
     n_plus, n_minus = jnp.sum(positive), jnp.sum(negative)
-    x_plus, x_minus = unit(positive @ inputs), unit(negative @ inputs)
+    x_plus, x_minus = (unit(side.astype(inputs.dtype) @ inputs) for side in (positive, negative))
     p = jnp.where(n_minus > 0, n_plus / jnp.maximum(n_minus, 1), jnp.inf)
     delta = angle_between(x_plus, x_minus)
-    own = jnp.where(positive[:, None], x_plus, x_minus)
+    own = jnp.where(positive[:, None], x_plus[None], x_minus[None])
     spread = jnp.max(jnp.where(positive | negative, angle_between(inputs, own), jnp.inf))
     tolerance = rounding(problem)
     norms = jnp.linalg.norm(inputs, axis=1)

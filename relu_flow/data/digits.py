@@ -20,7 +20,7 @@ IMAGES_OF_A_CLASS = 500
 
 
 def digits(
-    classes: tuple[int, int] = (0, 1),
+    classes: tuple[float, float] = (0, 1),
     samples: int = 200,
     loss: AbstractLoss | None = None,
     reduction: Literal["sum", "mean"] = "mean",

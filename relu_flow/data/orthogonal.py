@@ -134,6 +134,6 @@ def orthogonality_check(problem: Problem) -> Orthogonality:
         x_max=jnp.max(norms),
         n_plus=jnp.sum(positive),
         n_minus=jnp.sum(negative),
-        plus=jnp.linalg.norm(positive @ pulled),
-        minus=jnp.linalg.norm(negative @ pulled),
+        plus=jnp.linalg.norm(positive.astype(pulled.dtype) @ pulled),
+        minus=jnp.linalg.norm(negative.astype(pulled.dtype) @ pulled),
     )

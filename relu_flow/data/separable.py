@@ -130,11 +130,11 @@ def separability_check(problem: Problem) -> Separability:
     signed = labels[:, None] * problem.inputs
     norms = jnp.linalg.norm(problem.inputs, axis=1)
     mu = jnp.min(cosines(signed))
-    positive = problem.targets > 0
-    x_plus, x_minus = positive @ problem.inputs, (labels < 0) @ problem.inputs
+    positive, negative = labels > 0, labels < 0
+    x_plus, x_minus = (side.astype(norms.dtype) @ problem.inputs for side in (positive, negative))
     zeta_1 = jnp.minimum(
         _signed_square(signed, x_plus, jnp.any(positive)),
-        _signed_square(signed, -x_minus, jnp.any(labels < 0)),
+        _signed_square(signed, -x_minus, jnp.any(negative)),
     )
     margins = {
         "separability": mu,
@@ -173,12 +173,12 @@ def _signed_inputs(
     axis, directions = unit(drawn[0, :-2]), drawn[1:, :-2]
     around = azimuths(axis, directions)
     second = (jnp.arange(around.shape[0]) == 1)[:, None]
-    around = jnp.where(second, -around[0], around)
+    around = jnp.where(second, -around[:1], around)
     # On the rim from mu itself: the cosine and sine of half its arc cosine.
     cosine, sine = jnp.sqrt((1 + mu) / 2), jnp.sqrt((1 - mu) / 2)
     fraction = cap_fraction(uniform(drawn[1:, -2]), axis.shape[0])
     points = cap(axis, around, fraction * jnp.arctan2(sine, cosine))
-    points = points.at[:2].set((cosine * axis + sine * around)[:2])
+    points = points.at[:2].set((cosine * axis[None] + sine * around)[:2])
     return between(drawn[1:, -1], norms)[:, None] * points
 
 

@@ -1,6 +1,7 @@
 """Directions: accurate angles, and points of spherical caps."""
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 
@@ -11,14 +12,14 @@ def unit(vectors: Float[Array, "*batch features"]) -> Float[Array, "*batch featu
 
 
 def angle(
-    first: Float[Array, "*batch features"], second: Float[Array, "*batch features"]
+    first: Float[Array, "*batch features"], second: Float[Array, "*#batch features"]
 ) -> Float[Array, "*batch"]:
     r"""Return the angle between vectors, in $[0, \pi]$, accurate also near both ends.
 
     Half of it has the tangent $\|a - b\| / \|a + b\|$ for unit vectors; the arc cosine
     would lose half of the digits of a small angle.
     """
-    a, b = unit(first), unit(second)
+    a, b = unit(first), lax.broadcast_to_rank(unit(second), first.ndim)
     return 2 * jnp.arctan2(jnp.linalg.norm(a - b, axis=-1), jnp.linalg.norm(a + b, axis=-1))
 
 
@@ -45,6 +46,7 @@ def azimuths(
     """
     if axis.shape[-1] == 1:
         return jnp.zeros_like(vectors)
+    axis = lax.broadcast_to_rank(axis, vectors.ndim)
     for _ in range(3):
         vectors = unit(vectors - jnp.sum(vectors * axis, axis=-1, keepdims=True) * axis)
     return vectors
@@ -56,6 +58,7 @@ def cap(
     polar: Float[Array, " samples"],
 ) -> Float[Array, "samples features"]:
     """Return the points at polar angles from unit axes, in the directions of azimuths."""
+    axes = lax.broadcast_to_rank(axes, azimuth.ndim)
     return jnp.cos(polar)[:, None] * axes + jnp.sin(polar)[:, None] * azimuth
 
 
@@ -70,4 +73,4 @@ def cap_fraction(uniform: Float[Array, " samples"], features: int) -> Float[Arra
 def frame(gaussian: Float[Array, "rank features"]) -> Float[Array, "rank features"]:
     """Return orthonormal rows, isotropic if the given ones are; each depends on no later one."""
     columns, triangle = jnp.linalg.qr(gaussian.T)
-    return (columns * jnp.where(jnp.diagonal(triangle) < 0, -1.0, 1.0)).T
+    return (columns * jnp.where(jnp.diagonal(triangle) < 0, -1.0, 1.0)[None]).T

@@ -183,7 +183,7 @@ def _measure(problem: Problem, teacher: Float[Array, " features"]) -> Teacher:
     tolerance = rounding(problem)
     misfit = jnp.abs(problem.targets - jnp.maximum(inputs @ teacher, 0.0)) / (norm * norms)
     directions = unit(inputs)
-    distances = jax.lax.map(lambda x: jnp.linalg.norm(directions - x, axis=1), directions)
+    distances = jax.lax.map(lambda x: jnp.linalg.norm(directions - x[None], axis=1), directions)
     min_cosine = jnp.min(off_diagonal(cosines(inputs), 1.0))
     smallest = jnp.min(coefficients) * math.sqrt(features)
     margins = {
@@ -254,8 +254,8 @@ def _gaussian(drawn: Float[Array, "rows columns"], variant: Variant):
     # Of the Gaussian component along the teacher, only what exceeds this is kept.
     least = ndtr(-level / spread)
     along = ndtri(least + (1 - least) * uniform(drawn[2:, -1]))
-    aside = others[1:] - (others[1:] @ teacher)[:, None] * teacher
-    return teacher, center + spread * (aside + along[:, None] * teacher)
+    aside = others[1:] - (others[1:] @ teacher)[:, None] * teacher[None]
+    return teacher, center[None] + spread * (aside + along[:, None] * teacher[None])
 
 
 def _spectrum(inputs: Float[Array, "samples features"], teacher: Float[Array, " features"]):

@@ -145,7 +145,7 @@ def _measure(
     misfit = jnp.abs(problem.targets - _targets(inputs, teachers, outer)) / size
     cosine = unit(inputs) @ unit(teachers).T
     own = jnp.argmax(cosine, axis=1)
-    others = jnp.where(jnp.arange(outer.size) == own[:, None], -1.0, cosine)
+    others = jnp.where(jnp.arange(outer.size)[None] == own[:, None], -1.0, cosine)
     apart = jnp.minimum(jnp.max(cosine, axis=1), -jnp.max(others, axis=1))
     return Teachers(
         margins={

@@ -61,7 +61,7 @@ class Sheets(eqx.Module):
     def modes(self, side, gone) -> Int[Array, " samples"]:
         """Return the mode of each sample from the sides of the hyperplanes."""
         here = side[self.frame.representative]
-        active = (here * jnp.sign(self.frame.factor) > 0) & ~gone
+        active = (here * jnp.sign(self.frame.factor).astype(here.dtype) > 0) & ~gone
         mode = jnp.where(active, ACTIVE, INACTIVE)
         return jnp.where((here == 0) & ~gone, SLIDING, mode).astype(jnp.int8)
 
@@ -89,26 +89,26 @@ class Stretch(eqx.Module):
         overflow: Whether it needed more slots for slides than there are.
     """
 
-    start: Float[Array, ""]
-    inner: Float[Array, " features"]
-    outer: Float[Array, ""]
-    exponent: Int[Array, ""]
-    imbalance: Float[Array, ""]
-    rate: Float[Array, ""]
-    side: Int[Array, " samples"]
-    fresh: Bool[Array, " samples"]
-    slides: Int[Array, " slides"]
-    basis: Float[Array, "slides features"]
-    gone: Bool[Array, ""]
-    drive: Float[Array, " features"]
-    wait: Float[Array, ""]
-    index: Int[Array, ""]
-    logged: Int[Array, " samples"]
-    stalls: Int[Array, ""]
-    overflow: Bool[Array, ""]
+    start: Float[Array, "*width"]
+    inner: Float[Array, "*width features"]
+    outer: Float[Array, "*width"]
+    exponent: Int[Array, "*width"]
+    imbalance: Float[Array, "*width"]
+    rate: Float[Array, "*width"]
+    side: Int[Array, "*width samples"]
+    fresh: Bool[Array, "*width samples"]
+    slides: Int[Array, "*width slides"]
+    basis: Float[Array, "*width slides features"]
+    gone: Bool[Array, "*width"]
+    drive: Float[Array, "*width features"]
+    wait: Float[Array, "*width"]
+    index: Int[Array, "*width"]
+    logged: Int[Array, "*width samples"]
+    stalls: Int[Array, "*width"]
+    overflow: Bool[Array, "*width"]
 
     @property
-    def next_time(self) -> Float[Array, ""]:
+    def next_time(self) -> Float[Array, "*width"]:
         """When the next switch is; `inf` if none is to come."""
         return self.start + self.wait
 

@@ -263,7 +263,7 @@ def slide_weights(
     inputs, factor = np.asarray(frame.inputs), np.asarray(frame.factor)
     first = np.asarray(frame.representative)
     up, down = (np.asarray(side) for side in frame.group_pulls(pull))
-    drive = np.asarray((active * pull) @ frame.inputs)
+    drive = np.asarray((active * pull[None]) @ frame.inputs)
     weights = np.full(modes.shape, np.nan)
     for j in np.flatnonzero(np.any(np.asarray(modes) == SLIDING, axis=1)):
         sliding = np.flatnonzero(np.asarray(modes[j]) == SLIDING)

@@ -8,7 +8,7 @@ zero the ReLU's derivative is taken to be zero.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -24,6 +24,7 @@ from .switching import ACTIVE, INACTIVE
 from .trajectory import RESULTS, Crossing, SwitchLog
 
 
+@runtime_checkable
 class Optimiser(Protocol):
     """What `descent` needs of an optimiser: an `optax.GradientTransformation` is one."""
 
@@ -205,7 +206,7 @@ def _pulls(rule: Rule, state: State) -> tuple[Float[Array, " samples"], Int[Arra
 def _moved(rule: Rule, state: State, pull) -> tuple[Neurons, Any]:
     """Return the neurons after a step, and the optimiser's state."""
     frame, neurons = rule.frame, state.neurons
-    drive = (state.active * pull) @ frame.inputs
+    drive = (state.active.astype(pull.dtype) * pull[None]) @ frame.inputs
     rate = neurons.inner_rate(frame.train_outer)
     inner = (rate * neurons.outer)[:, None] * drive
     outer = jnp.sum(neurons.inner * drive, axis=1)
@@ -217,7 +218,8 @@ def _moved(rule: Rule, state: State, pull) -> tuple[Neurons, Any]:
         new = jax.tree.map(jnp.add, weights, updates)
         return eqx.tree_at(where, neurons, new).renormalise(frame.train_outer), None
     gradient = jax.tree.map(jnp.negative, forces)
-    updates, memory = rule.optimiser.update(gradient, state.optimiser, weights)
+    with jax.numpy_dtype_promotion("standard"):  # optimisers multiply floats by their counts
+        updates, memory = rule.optimiser.update(gradient, state.optimiser, weights)
     new = jax.tree.map(lambda w, u: (w + u).astype(w.dtype), weights, updates)
     return eqx.tree_at(where, neurons, new), memory
 
@@ -227,7 +229,7 @@ def take_step(rule: Rule, state: State) -> State:
     pull, order = _pulls(rule, state)
     neurons, memory = _moved(rule, state, pull)
     step = state.step + 1
-    t = rule.learning_rate * step
+    t = rule.learning_rate * step.astype(rule.learning_rate.dtype)
     active = rule.heights(neurons) > 0
 
     def written():
@@ -248,7 +250,7 @@ def take_step(rule: Rule, state: State) -> State:
         memory,
         order,
         active,
-        state.sums + state.active,
+        state.sums + state.active.astype(state.sums.dtype),
         state.saved,
         state.duty,
         log,
@@ -288,9 +290,9 @@ def finish(rule: Rule, state: State, initial_sides) -> DescentTrajectory:
     rows = jax.tree.map(fill, state.saved, state.neurons)
     result: RESULTS = RESULTS.successful
     result = RESULTS.where(~state.finite, RESULTS.nonfinite, result)  # pyright: ignore[reportArgumentType]
-    log = state.log
+    log, rate = state.log, rule.learning_rate
     return DescentTrajectory(
-        ts=jnp.where(filled, rule.learning_rate * rule.stops, jnp.inf),
+        ts=jnp.where(filled, rate * rule.stops.astype(rate.dtype), jnp.inf),
         steps=rule.stops,
         networks=jax.vmap(rule.network)(rows),
         duty=jnp.where(filled[:, None, None], state.duty, 0.0),

@@ -7,9 +7,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from .._types import FloatScalarLike, is_traced
+from .._types import FloatArrayLike, FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .arguments import check_arguments, check_milestones, positive
@@ -73,8 +73,8 @@ def _fingerprint(rule: Rule, state: State) -> str:
 
 def _report(rule: Rule, state: State) -> dict[str, float]:
     return {
-        "t": float(rule.learning_rate * state.step),
-        "t1": float(rule.learning_rate * rule.last),
+        "t": float(rule.learning_rate) * int(state.step),
+        "t1": float(rule.learning_rate) * int(rule.last),
         "steps": int(state.step),
         "switches": int(state.log.num),
         "loss": float(rule.problem.loss_value(rule.network(state.neurons))),
@@ -90,7 +90,7 @@ def descent(
     optimiser: Optimiser | None = None,
     batch_size: int | None = None,
     key: Key[Array, ""] | None = None,
-    ts: Float[Array, " times"] | Sequence[float] | None = None,
+    ts: FloatArrayLike | None = None,
     milestones: LevelCrossing | Sequence[LevelCrossing] = (),
     max_switches: int | None = None,
     progress: Callable[[Progress], None] | None = None,

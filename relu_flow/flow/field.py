@@ -57,7 +57,7 @@ class FlowField(eqx.Module):
         del t
         inner, outer = y
         pull = self.frame.pull(self.outputs(y, args))
-        drive = project((args.active * pull) @ self.frame.inputs, args, self.frame)
+        drive = project((args.active * pull[None]) @ self.frame.inputs, args, self.frame)
         return (
             (args.inner_rate * outer)[:, None] * drive,
             args.outer_rate * jnp.sum(inner * drive, axis=1),

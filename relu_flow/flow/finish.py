@@ -66,7 +66,7 @@ def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
     network = lambda neurons: neurons.network(equation.problem, equation.start)
     asked = equation.ts.shape[0]
     if asked:
-        filled = jnp.arange(asked) < run.records.num_saved
+        filled = jnp.arange(asked, dtype=jnp.int32) < run.records.num_saved
         ts = jnp.where(filled, equation.ts, jnp.inf)
         first = jnp.searchsorted(equation.ts, equation.ts, side="left")
 
@@ -104,7 +104,7 @@ def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
 
 def _statistics(equation: Equation, run: Run, switches: SwitchLog) -> dict[str, Array]:
     """Count what happened."""
-    entered = switches.kind == SwitchKind.SLIDE_ENTER
+    entered = switches.kind == int(SwitchKind.SLIDE_ENTER)
     later, earlier = switches.time[1:], switches.time[:-1]
     resolution = 4 * jnp.finfo(later.dtype).eps
     tied = jnp.isfinite(later) & (later - earlier <= resolution * jnp.abs(later))

@@ -11,6 +11,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..model.loss import AbstractLoss
@@ -83,7 +84,9 @@ class Frame(eqx.Module):
     @property
     def own(self) -> Bool[Array, " samples"]:
         """Which samples stand for a hyperplane: the first of those that share it."""
-        return self.representative == jnp.arange(self.norms.shape[0])
+        return self.representative == jnp.arange(
+            self.norms.shape[0], dtype=self.representative.dtype
+        )
 
     def pull(self, outputs: Float[Array, " samples"]) -> Float[Array, " samples"]:
         """Return minus the derivative of the reduced loss by each output."""
@@ -99,8 +102,9 @@ class Frame(eqx.Module):
             driven by $\Gamma^+_r x_r$, one on its negative side by $-\Gamma^-_r x_r$.
         """
         total = jnp.zeros_like(pull)
-        positive = total.at[..., self.representative].add(pull * jnp.maximum(self.factor, 0))
-        negative = total.at[..., self.representative].add(pull * jnp.maximum(-self.factor, 0))
+        factor = lax.broadcast_to_rank(self.factor, pull.ndim)
+        positive = total.at[..., self.representative].add(pull * jnp.maximum(factor, 0))
+        negative = total.at[..., self.representative].add(pull * jnp.maximum(-factor, 0))
         return positive, negative
 
 
@@ -141,7 +145,7 @@ def _one_sided(directions: Float[Array, "samples features"]) -> Bool[Array, ""]:
 
 def _products(inputs: Float[Array, "samples features"], norms: Float[Array, " samples"]):
     """Return `Frame.gram` and `Frame.overlap`."""
-    size = norms[:, None] * norms
+    size = norms[:, None] * norms[None]
     product = inputs @ inputs.T
     resolution = ORTHOGONAL * eps(inputs) * inputs.shape[1] ** 0.5
     orthogonal = jnp.abs(product) <= resolution * size

@@ -27,7 +27,7 @@ def initial_modes(frame: Frame, neurons: Neurons, slots: int) -> tuple[Modes, In
     side = jnp.where(jnp.any(inner != 0, axis=1)[:, None], side, INACTIVE).astype(jnp.int8)
     none = jnp.zeros((inner.shape[0], 0, inner.shape[1]), inner.dtype)
     modes = Modes(side, height, jnp.full(none.shape[:2], samples, jnp.int32), none)
-    repelling, pinned = _unstable(frame, neurons, modes, near & frame.own)
+    repelling, pinned = _unstable(frame, neurons, modes, near & frame.own[None])
 
     staying = repelling[:, frame.representative]
     side = jnp.where(staying, SLIDING, side).astype(jnp.int8)
@@ -42,16 +42,16 @@ def _unstable(frame: Frame, neurons: Neurons, modes: Modes, near: Bool[Array, "w
     """Return who is on a hyperplane that pushes it off on both sides, or on the active one."""
     active = (modes.side == ACTIVE).astype(neurons.inner.dtype)
     amplitude = neurons.amplitude(frame.train_outer) * neurons.outer
-    outputs = amplitude @ (active * modes.height[:, frame.representative] * frame.factor)
+    outputs = amplitude @ (active * modes.height[:, frame.representative] * frame.factor[None])
     pull = frame.pull(outputs)[None, None, :]
     doubt = ROUNDING * eps(pull) * jnp.abs(pull)
     one, rate = neurons.outer[None], jnp.ones_like(neurons.outer)
-    drive = ((active * pull) @ frame.inputs)[:1]
+    drive = ((active[None] * pull) @ frame.inputs)[:1]
     push, error, _, _ = normal_push(frame, modes, Motion(pull, doubt, one, rate, drive))
     positive, negative = frame.group_pulls(pull[0, 0])
     outer, push, error = neurons.outer[:, None], push[0], error[0]
     below = outer * push
-    above = outer * (push + (positive + negative) * jnp.diagonal(frame.gram))
+    above = outer * (push + ((positive + negative) * jnp.diagonal(frame.gram))[None])
     zero = jnp.abs(outer) * error
     unstable = near & (above > zero)
     return unstable & (below < -zero), unstable & (jnp.abs(below) <= zero)

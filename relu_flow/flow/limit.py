@@ -5,14 +5,12 @@ feels another. The alignment phase of any number of neurons then costs a few sma
 products for each switch of the neuron that switches most.
 """
 
-from collections.abc import Sequence
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import FloatScalarLike, is_traced
+from .._types import FloatArrayLike, FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..model.switch import SwitchKind
@@ -202,7 +200,7 @@ def _solve_limit(limit: _Limit, t1: Float[Array, ""], ts: Float[Array, " times"]
         stats={
             "rounds": run.rounds,
             "switches": switches.num,
-            "slides": jnp.sum(switches.kind == SwitchKind.SLIDE_ENTER, dtype=jnp.int32),
+            "slides": jnp.sum(switches.kind == int(SwitchKind.SLIDE_ENTER), dtype=jnp.int32),
             "repels": repels,
             "vanished": jnp.sum(neurons.gone, dtype=jnp.int32) - initially_gone,
         },
@@ -234,7 +232,7 @@ def limit_flow(
     t1: FloatScalarLike | None = None,
     *,
     t0: FloatScalarLike = 0.0,
-    ts: Float[Array, " times"] | Sequence[float] | None = None,
+    ts: FloatArrayLike | None = None,
     max_switches: int | None = None,
     max_slides: int | None = None,
     throw: bool = True,

@@ -190,11 +190,11 @@ def misled(frame: Frame, step: Step, passage: Passage, length: Float[Array, ""])
     turned = step.turn_at(jnp.maximum(length - passage.first, 0.0)[None])
     active = (step.modes.side == ACTIVE) | (passage.modes.side == ACTIVE)
     speed = step.rates.inner_rate * jnp.max(jnp.abs(step.series.outer), axis=0)
-    off = speed[:, None] * ((active * turned) @ frame.overlap)
+    off = speed[:, None] * ((active.astype(turned.dtype) * turned) @ frame.overlap)
     height = passage.modes.height
     moved = passage.speed * (jnp.abs(step.start / step.unit) + length)
     wrong = off > step.lateness * jnp.maximum(jnp.abs(height), moved)
-    return jnp.any(wrong & (height != 0) & frame.own)
+    return jnp.any(wrong & (height != 0) & frame.own[None])
 
 
 def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passage, record):
@@ -214,8 +214,8 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     drift = step.drift_at(clock)
     change, modes = _switch(frame, old, switches, first.index, moved, inner, pull, doubt, drift)
     gone = switches & _vanishes(frame, old, change, inner, moved)
-    inner = jnp.where(gone[:, None] & _spanned(frame), 0.0, inner)
-    size = jnp.max(jnp.abs(old.modes.height) / frame.norms, axis=1)
+    inner = jnp.where(gone[:, None] & _spanned(frame)[None], 0.0, inner)
+    size = jnp.max(jnp.abs(old.modes.height) / frame.norms[None], axis=1)
     through = gone & ~frame.one_sided & (size > AT_ZERO)
     modes = _through_zero(frame, _resting(modes, gone & ~through), old, through)
     inner = jnp.where(through[:, None], inner - AT_ZERO * BEHIND * old.inner[0], inner)
@@ -228,7 +228,7 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     )
 
     # On from there.
-    drive = ((modes.side == ACTIVE) * pull) @ frame.inputs
+    drive = ((modes.side == ACTIVE).astype(pull.dtype)[None] * pull) @ frame.inputs
     series = expand_driven((inner, outer), project(drive, rates, frame), rates)
     limits = constraints(frame, modes, Motion(pull, doubt, series[1], rates.inner_rate, drive))
     reach = trusted_length(*series, step.tolerance, frame.train_outer)
@@ -266,7 +266,7 @@ def _vanishes(frame: Frame, old: _Lanes, change: Change, inner, moved) -> Bool[A
     rounding says; and so is who comes from all sides at once, to the rounding of its way.
     On a line zero is a hyperplane like any other. A neuron at zero is on every hyperplane.
     """
-    slides = jnp.sum(old.modes.slides < frame.norms.shape[0], axis=1)
+    slides = jnp.sum(old.modes.slides < frame.norms.shape[0], axis=1, dtype=frame.rank.dtype)
     cornered = change.independent & (slides >= frame.rank - 1)
     size = VANISHED * eps(inner) * series_size(old.inner, moved)
     return (cornered | (jnp.linalg.norm(inner, axis=1) <= size)) & (frame.rank > 1)
@@ -291,7 +291,7 @@ def _through_zero(frame: Frame, modes: Modes, old: _Lanes, through) -> Modes:
 def _spanned(frame: Frame) -> Bool[Array, " features"]:
     """Return the coordinates in which inputs lie, if these are no more than their span."""
     there = jnp.any(frame.inputs != 0, axis=0)
-    return there & (jnp.sum(there) == frame.rank)
+    return there & (jnp.sum(there, dtype=frame.rank.dtype) == frame.rank)
 
 
 def _switch(frame: Frame, old: _Lanes, switches, index, moved, inner, pull, doubt, drift):
@@ -299,7 +299,7 @@ def _switch(frame: Frame, old: _Lanes, switches, index, moved, inner, pull, doub
     height = heights_at(frame, old.modes, old.limits, moved)
     # Who meets a hyperplane meets those that depend on it and on its slides at once.
     hits = switches & (index < height.shape[1])
-    near = jnp.abs(height) <= VANISHED * eps(inner) * norm(inner)[:, None] * frame.norms
+    near = jnp.abs(height) <= VANISHED * eps(inner) * norm(inner)[:, None] * frame.norms[None]
     height = jnp.where(hits[:, None] & near, 0.0, height)
     again = (moved == 0) & (_entry(old.modes.height, index) == 0)
     modes = eqx.tree_at(lambda m: m.height, old.modes, height)
@@ -322,9 +322,11 @@ def _undecided(frame: Frame, step: Step, old: _Lanes, rate, index, moved, clock,
     """
     samples, slots = frame.norms.shape[0], old.modes.slides.shape[1]
     begun = jnp.abs(step.start / step.unit)
-    pulled = (old.modes.side == ACTIVE) * drift
+    pulled = (old.modes.side == ACTIVE).astype(drift.dtype) * drift
     row = frame.overlap[jnp.minimum(index, samples - 1)]
-    turned = jnp.sum((old.modes.side == ACTIVE) * step.turn_at(clock) * row, axis=1)
+    turned = jnp.sum(
+        (old.modes.side == ACTIVE).astype(row.dtype) * step.turn_at(clock) * row, axis=1
+    )
     off = rate * jnp.max(jnp.abs(old.outer), axis=0) * turned
     if slots:
         slot = jnp.maximum(index - samples, 0) % slots
@@ -363,7 +365,8 @@ def _resting(modes: Modes, gone) -> Modes:
 
 def _count(counts: Counts, first, change, switches, live, gone) -> Counts:
     """Count what was met in a round."""
-    grazed = jnp.where(live, first.touches, 0) + (switches & (change.transversality < GRAZING))
+    grazing = switches & (change.transversality < GRAZING)
+    grazed = jnp.where(live, first.touches, 0) + grazing.astype(first.touches.dtype)
     return Counts(
         counts.rounds,
         counts.grazes + jnp.sum(grazed, dtype=jnp.int32),
@@ -377,10 +380,10 @@ def _moments(frame: Frame, step: Step, length, amplitude, old: _Lanes, new: _Lan
     """Project what the lanes put out on their new course beyond what they did on the old."""
     amplitude = jnp.where(live, amplitude, 0.0)[:, None]
 
-    def outputs(lanes: _Lanes, offset: Bool[Array, "lanes nodes"]):
+    def outputs(lanes: _Lanes, offset: Float[Array, "lanes nodes"]):
         inner = evaluate(lanes.inner[:, :, None, :], offset[..., None])
         outer = evaluate(lanes.outer[:, :, None], offset)
-        active = (lanes.modes.side == ACTIVE)[:, None, :]
+        active = (lanes.modes.side == ACTIVE).astype(offset.dtype)[:, None, :]
         return (amplitude * outer)[..., None] * (active * (inner @ frame.inputs.T))
 
     def difference(offset):

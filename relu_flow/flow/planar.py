@@ -213,7 +213,7 @@ class PlanarRun(eqx.Module):
         t = jnp.asarray(t, self.starts.dtype)
         k = jnp.clip(jnp.searchsorted(self.starts, t, side="right") - 1, 0, _STRETCHES - 1)
         # A stretch that never begins has no steps; the last that does holds the end.
-        begun = jnp.sum(self.starts < self.t1) - 1
+        begun = jnp.sum(self.starts < self.t1, dtype=k.dtype) - 1
         k = jnp.minimum(k, jnp.maximum(begun, 0))
         dynamic, static = eqx.partition(self._dense, eqx.is_array)
         dense = eqx.combine(jax.tree.map(lambda leaf: leaf[k], dynamic), static)

@@ -5,13 +5,14 @@ trial time all neurons are taken there with the step's pulls. Steps do not depen
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .frame import Neurons
@@ -20,6 +21,7 @@ from .switching import Modes
 _MAX_TRIALS = 200
 
 
+@runtime_checkable
 class LevelCrossing(Protocol):
     """What `solve` needs to know of a milestone; see `relu_flow.Milestone`."""
 
@@ -29,7 +31,7 @@ class LevelCrossing(Protocol):
         ...
 
     @property
-    def level(self) -> Float[Array, ""] | float:
+    def level(self) -> FloatScalarLike:
         """The level that is crossed."""
         ...
 
@@ -39,7 +41,7 @@ class LevelCrossing(Protocol):
         ...
 
     @property
-    def observable(self) -> Callable[[Problem, TwoLayerReLU], Float[Array, ""]]:
+    def observable(self) -> Callable[[Problem, TwoLayerReLU], FloatScalarLike]:
         """The function whose value crosses the level."""
         ...
 

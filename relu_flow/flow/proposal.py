@@ -107,7 +107,7 @@ def _propose_runge_kutta(solver, field: FlowField, weights, frozen, rtol) -> Pro
     start = field.frame.pull(field.outputs(weights, frozen))
 
     def series(samples, first):
-        increments = jnp.tensordot(fit, samples - first, axes=1)
+        increments = jnp.tensordot(fit, samples - first[None], axes=1)
         return jnp.concatenate([first[None], increments])
 
     pull = series(pull, start)

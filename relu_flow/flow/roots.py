@@ -49,7 +49,8 @@ def lower_bound(bernstein: Float[Array, "*batch order"]) -> Float[Array, " *batc
     degree = bernstein.shape[-1] - 1
     index = jnp.arange(1, degree + 1, dtype=bernstein.dtype)
     start = bernstein[..., :1]
-    slope = jnp.max((start - bernstein[..., 1:]) * (degree / index), axis=-1)
+    per_degree = jax.lax.broadcast_to_rank(degree / index, bernstein.ndim)
+    slope = jnp.max((start - bernstein[..., 1:]) * per_degree, axis=-1)
     bound = start[..., 0] / jnp.where(slope > 0, slope, 1.0)
     bound = jnp.clip(jnp.where(slope > 0, bound, 1.0), 0.0, 1.0)
     # One that is negative at once is so at once, falling or not.
@@ -129,7 +130,8 @@ def _polish(
     first = jnp.argmax(bernstein < 0, axis=1)
     after = jnp.take_along_axis(bernstein, first[:, None], 1)[:, 0]
     before = jnp.take_along_axis(bernstein, jnp.maximum(first - 1, 0)[:, None], 1)[:, 0]
-    fraction = (first - after / jnp.where(after == before, 1.0, after - before)) / (
+    index = first.astype(after.dtype)
+    fraction = (index - after / jnp.where(after == before, 1.0, after - before)) / (
         bernstein.shape[1] - 1
     )
     low, high = isolation.low, isolation.high

@@ -141,8 +141,9 @@ class Equation(eqx.Module):
         if not milestones:
             return jnp.zeros(0, self.rtol.dtype)
         network = neurons.network(self.problem, self.start)
-        found = [m.observable(self.problem, network) - m.level for m in milestones]
-        return jnp.stack([jnp.asarray(value, self.rtol.dtype) for value in found])
+        array = lambda value: jnp.asarray(value, self.rtol.dtype)
+        observed = [array(m.observable(self.problem, network)) for m in milestones]
+        return jnp.stack([v - array(m.level) for v, m in zip(observed, milestones, strict=True)])
 
 
 class Plan(eqx.Module):

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import diffrax as dfx
 import jax
-from jaxtyping import Array, Float
 
 from .._compile import compiled
-from .._types import FloatScalarLike, is_traced
+from .._types import FloatArrayLike, FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .arguments import (
@@ -72,7 +71,7 @@ def solve(
     t1: FloatScalarLike,
     *,
     t0: FloatScalarLike = 0.0,
-    ts: Float[Array, " times"] | Sequence[float] | None = None,
+    ts: FloatArrayLike | None = None,
     rtol: FloatScalarLike = 1e-12,
     milestones: LevelCrossing | Sequence[LevelCrossing] = (),
     until: str | None = None,

@@ -58,12 +58,12 @@ class Step(eqx.Module):
         Of what the pulls have been told the remainder is left.
         """
         share = jnp.where(self.forced, TOLD, 1.0) * clock[:, None]
-        return share * (self.drift[0] + clock[:, None] * self.drift[1])
+        return share * (self.drift[:1] + clock[:, None] * self.drift[1:])
 
     def turn_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
         """Bound the integral of that over time, in which what is left cancels."""
         share = jnp.where(self.forced, TOLD_IN_ALL, 1.0) * clock[:, None] ** 2
-        return share * (self.drift[0] / 2 + clock[:, None] * self.drift[1] / 3)
+        return share * (self.drift[:1] / 2 + clock[:, None] * self.drift[1:] / 3)
 
     def _doubt(self, size: Float[Array, "judged lanes samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.
@@ -72,7 +72,7 @@ class Step(eqx.Module):
         which the series converges: what is rounded there is functions of that smoothness.
         """
         fading = powers(1.0 / jnp.maximum(self.trusted, smallest(size)), size.shape[0])
-        inherited = fading[:, None, None] * self.pull_error
+        inherited = fading[:, None, None] * self.pull_error[None, None]
         return ROUNDING * eps(size) * size + inherited + smallest(size)
 
 
@@ -92,7 +92,9 @@ def heights_at(
     length: Float[Array, "*width"],
 ) -> Float[Array, "width samples"]:
     """Return the preactivations that neurons have reached, from their constraints."""
-    signed = evaluate(jnp.moveaxis(limits[:, : frame.norms.shape[0]], -1, 0), length[..., None])
+    signed = evaluate(
+        jnp.moveaxis(limits[:, : frame.norms.shape[0]], -1, 0), jnp.atleast_1d(length)[:, None]
+    )
     return modes.signs(frame) * signed
 
 
@@ -102,7 +104,7 @@ def speeds_at(
     """Return how fast preactivations move, from their constraints."""
     height = jnp.moveaxis(limits[:, : frame.norms.shape[0], 1:], -1, 0)
     order = jnp.arange(1.0, height.shape[0] + 1, dtype=height.dtype)[:, None, None]
-    return jnp.abs(evaluate(order * height, length[..., None]))
+    return jnp.abs(evaluate(order * height, jnp.atleast_1d(length)[:, None]))
 
 
 def series_size(

@@ -50,6 +50,8 @@ def mode_after(kind: Int[Array, " *shape"]) -> Int[Array, " *shape"]:
 class Modes(eqx.Module):
     """The discrete state of neurons, and how far they are from each hyperplane.
 
+    Of one neuron without the leading axis.
+
     Attributes:
         side: INACTIVE, ACTIVE or SLIDING for each neuron and sample.
         height: Preactivations of the hyperplanes' representatives, integrated by themselves:
@@ -58,15 +60,16 @@ class Modes(eqx.Module):
         dual: Vectors biorthogonal to the slots' inputs; zero for unused slots.
     """
 
-    side: Int[Array, "width samples"]
-    height: Float[Array, "width samples"]
-    slides: Int[Array, "width slides"]
-    dual: Float[Array, "width slides features"]
+    side: Int[Array, "*width samples"]
+    height: Float[Array, "*width samples"]
+    slides: Int[Array, "*width slides"]
+    dual: Float[Array, "*width slides features"]
 
     def signs(self, frame: Frame) -> Float[Array, "width samples"]:
         """Return +1 or -1 for the side of each hyperplane, 0 for slides and other samples."""
-        sign = jnp.where(self.side == ACTIVE, 1.0, -1.0) * frame.own
-        return jnp.where(self.side == SLIDING, 0.0, sign).astype(self.height.dtype)
+        sign = jnp.where(self.side == ACTIVE, 1.0, -1.0).astype(self.height.dtype)
+        sign = sign * jax.lax.broadcast_to_rank(frame.own.astype(sign.dtype), sign.ndim)
+        return jnp.where(self.side == SLIDING, 0.0, sign)
 
 
 class Motion(eqx.Module):
@@ -104,13 +107,13 @@ def constraints(
         rounding are zero.
     """
     push, error, along, along_error = normal_push(frame, modes, motion)
-    velocity = motion.rate[:, None] * _product(motion.outer, _certain(push, error))
+    velocity = motion.rate[None, :, None] * _product(motion.outer, _certain(push, error))
     order = velocity.shape[0]
     count = jnp.arange(1, order, dtype=velocity.dtype)[:, None, None]
     height = jnp.concatenate([modes.height[None], velocity[:-1] / count])
     signed = jnp.moveaxis(height, 0, 2) * modes.signs(frame)[..., None]
     # Who rests on a hyperplane is inactive there: then its velocity is the smallest.
-    idle = jnp.all(signed == 0, axis=2) & (modes.side == ACTIVE) & frame.own
+    idle = jnp.all(signed == 0, axis=2) & (modes.side == ACTIVE) & frame.own[None]
     signed = signed.at[..., 0].set(jnp.where(idle, -1.0, signed[..., 0]))
     if modes.slides.shape[1] == 0:
         return signed
@@ -131,8 +134,8 @@ def normal_push(frame: Frame, modes: Modes, motion: Motion):
         its rounding errors; the part of the drive along each slide's normal, and those of it.
     """
     active = (modes.side == ACTIVE).astype(motion.pull.dtype)
-    doubt = active * motion.doubt
-    push = (active * motion.pull) @ frame.gram
+    doubt = active[None] * motion.doubt
+    push = (active[None] * motion.pull) @ frame.gram
     error = doubt @ frame.overlap
     shape = modes.slides.shape
     if shape[1] == 0:
@@ -141,7 +144,7 @@ def normal_push(frame: Frame, modes: Modes, motion: Motion):
 
     def held():
         along = jnp.einsum("pjd,jsd->pjs", motion.drive, modes.dual)
-        along_error = (doubt @ frame.norms)[..., None] * jnp.linalg.norm(modes.dual, axis=-1)
+        along_error = (doubt @ frame.norms)[..., None] * jnp.linalg.norm(modes.dual, axis=-1)[None]
         pick = lambda rows: rows.at[modes.slides].get(mode="fill", fill_value=0.0)
         taken = jnp.einsum("pjs,jsn->pjn", along, pick(frame.gram))
         more = jnp.einsum("pjs,jsn->pjn", along_error, pick(frame.overlap))
@@ -162,7 +165,7 @@ def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, along_
     sign = jnp.where(jump[0] < 0, -1.0, 1.0)
     used = modes.slides < frame.inputs.shape[0]
     below, above = (
-        jnp.where(used, _excused(sign * series, along_error + own), 0.0)
+        jnp.where(used, _excused(sign[None] * series, along_error + own), 0.0)
         for series, own in ((negative - along, doubts[1]), (positive + along, doubts[0]))
     )
     # No active input ever drives it along the hyperplane's normal: the slide is over, at rest.
@@ -184,7 +187,7 @@ def _driven(frame: Frame, modes: Modes) -> Bool[Array, "width slides"]:
     rows = frame.gram.at[modes.slides].get(mode="fill", fill_value=0.0)
     # The dual vectors are combinations of the slides' inputs.
     along = jnp.einsum("jsd,jtd,jtn->jsn", modes.dual, modes.dual, rows, optimize="optimal")
-    size = jnp.linalg.norm(modes.dual, axis=-1)[..., None] * frame.norms
+    size = jnp.linalg.norm(modes.dual, axis=-1)[..., None] * frame.norms[None, None]
     there = jnp.abs(along) > DEPENDENT * eps(along) * size
     return jnp.any(there & (modes.side == ACTIVE)[:, None, :], axis=-1)
 
@@ -192,21 +195,21 @@ def _driven(frame: Frame, modes: Modes) -> Bool[Array, "width slides"]:
 def _product(outer: Float[Array, "order width"], push: Float[Array, "order width samples"]):
     """Multiply the series of the outer weights with those of what they push."""
     order = push.shape[0]
-    index = jnp.arange(order)[:, None] - jnp.arange(order)
+    index = jnp.arange(order)[:, None] - jnp.arange(order)[None]
     toeplitz = jnp.where((index >= 0)[..., None], outer[jnp.maximum(index, 0)], 0.0)
     return jnp.einsum("mlj,ljn->mjn", toeplitz, push)
 
 
 def _certain(
-    series: Float[Array, "order width samples"], error: Float[Array, "judged width samples"]
-) -> Float[Array, "order width samples"]:
+    series: Float[Array, "order ..."], error: Float[Array, "judged ..."]
+) -> Float[Array, "order ..."]:
     """Set to zero the coefficients before the first that is more than rounding."""
     return _without(series, jnp.abs(series[: error.shape[0]]) <= error)
 
 
 def _excused(
-    series: Float[Array, "order width samples"], error: Float[Array, "judged width samples"]
-) -> Float[Array, "order width samples"]:
+    series: Float[Array, "order ..."], error: Float[Array, "judged ..."]
+) -> Float[Array, "order ..."]:
     """Set to zero leading coefficients that are negative by no more than rounding.
 
     Positive ones are kept, however small: they only say that there is a little time left.
@@ -215,13 +218,11 @@ def _excused(
     return _without(series, (first <= 0) & (first >= -error))
 
 
-def _without(
-    series: Float[Array, "order width samples"], none: Bool[Array, "judged width samples"]
-):
+def _without(series: Float[Array, "order ..."], none: Bool[Array, "judged ..."]):
     """Set to zero the leading coefficients that are `none`; all if no judged one is not."""
     index = jnp.arange(series.shape[0]).reshape(-1, *(1,) * (series.ndim - 1))
     first = jnp.where(jnp.all(none, axis=0), series.shape[0], jnp.argmin(none, axis=0))
-    return jnp.where(index < first, 0.0, series)
+    return jnp.where(index < first[None], 0.0, series)
 
 
 class Change(eqx.Module):
@@ -268,7 +269,8 @@ def resolve(
     is_hit = constraint < samples
     slot = jnp.where(is_hit, 0, (constraint - samples) % max(slots, 1))
     slid = modes.slides[slot] if slots else constraint
-    r = jnp.where(is_hit, jnp.minimum(constraint, samples - 1), slid)
+    r = jnp.where(is_hit, jnp.minimum(constraint, samples - 1), slid.astype(constraint.dtype))
+    r = r.astype(frame.representative.dtype)
     members = frame.representative == r
     old = modes.side[r]
     hit, free, unsure, transversality = _hit_side(
@@ -312,7 +314,8 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     # It is on the hyperplane already if that of others is all there is.
     new = jnp.where((new == SLIDING) & ~free, INACTIVE, new)
     approach = jnp.where(old == ACTIVE, above[0][0], below[0][0])
-    size = (jnp.abs(pull[0]) * ((modes.side == ACTIVE) | members)) @ frame.norms * frame.norms[r]
+    pulling = ((modes.side == ACTIVE) | members).astype(pull.dtype)
+    size = (jnp.abs(pull[0]) * pulling) @ frame.norms * frame.norms[r]
     beyond, errors = (jnp.where(old == ACTIVE, b, a) for b, a in zip(below, above, strict=True))
     unsure = (jnp.abs(beyond[0]) > errors[0]) & (jnp.abs(beyond[0]) <= errors[-1])
     return new, free, unsure, jnp.abs(approach) / jnp.where(size > 0, size, 1.0)
@@ -326,19 +329,20 @@ def _one_sided(frame: Frame, modes: Modes, pull, doubt, r, members):
         the hyperplane is another one than those slid on.
     """
     active = ((modes.side == ACTIVE) & ~members).astype(pull.dtype)
-    doubt_others = active * doubt
-    push = (active * pull) @ frame.gram[r]
+    doubt_others = active[None] * doubt
+    push = (active[None] * pull) @ frame.gram[r]
     error = doubt_others @ frame.overlap[r]
     square = frame.gram[r, r]
     if modes.slides.shape[0]:
         pick = lambda rows: rows[r].at[modes.slides].get(mode="fill", fill_value=0.0)
-        along = (active * pull) @ frame.inputs @ modes.dual.T
+        along = (active[None] * pull) @ frame.inputs @ modes.dual.T
         push = push - along @ pick(frame.gram)
         size = jnp.linalg.norm(modes.dual, axis=-1) @ pick(frame.overlap)
         error = error + (doubt_others @ frame.norms) * size
         square = square - (modes.dual @ frame.inputs[r]) @ pick(frame.gram)
     free = square > DEPENDENT * eps(pull) * frame.gram[r, r]
-    up, down = (members * jnp.maximum(sign * frame.factor, 0) for sign in (1, -1))
+    member = members.astype(pull.dtype)
+    up, down = (member * jnp.maximum(sign * frame.factor, 0) for sign in (1, -1))
     below = push - (pull @ down) * square, error + doubt @ down * jnp.abs(square)
     above = push + (pull @ up) * square, error + doubt @ up * jnp.abs(square)
     return below, above, free
@@ -356,7 +360,7 @@ def _update_slides(frame: Frame, modes: Modes, r, old, new):
     enters, leaves = (new == SLIDING) & (old != SLIDING), (old == SLIDING) & (new != SLIDING)
     unused = modes.slides == samples
     overflow = enters & ~jnp.any(unused)
-    slot = jnp.where(enters, jnp.argmax(unused), jnp.argmax(modes.slides == r))
+    slot = jnp.where(enters, jnp.argmax(unused), jnp.argmax(modes.slides == r.astype(jnp.int32)))
     x, across = frame.inputs[r], slide_inputs(frame, modes.slides)
     # Entering: the new dual vector is x across the old slides (twice, for rounding).
     free = x - across.T @ (modes.dual @ x)
@@ -407,7 +411,9 @@ def reconciled(
     they contradict the mode.
     """
     product = inner @ frame.inputs.T
-    apart = jnp.abs(product - height) > VANISHED * eps(inner) * norm(inner)[:, None] * frame.norms
+    apart = (
+        jnp.abs(product - height) > VANISHED * eps(inner) * norm(inner)[:, None] * frame.norms[None]
+    )
     trusted = apart & (height != 0) & (jnp.sign(product) == jnp.sign(height))
     return jnp.where(trusted, product, height)
 
@@ -423,5 +429,5 @@ def near_hyperplanes(
     frame: Frame, inner: Float[Array, "width features"]
 ) -> Bool[Array, "width samples"]:
     """Return which neurons are on which hyperplane, up to rounding of their weights."""
-    size = jnp.linalg.norm(inner, axis=1)[:, None] * frame.norms
+    size = jnp.linalg.norm(inner, axis=1)[:, None] * frame.norms[None]
     return jnp.abs(inner @ frame.inputs.T) <= ON_HYPERPLANE * eps(inner) * size

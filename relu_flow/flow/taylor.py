@@ -73,7 +73,7 @@ def expand(
 
     def term(m, carry):
         growth, raw_drive, output, pull, memory = carry
-        raw = (frozen.active * (frame.sample_weight * pull[m])) @ frame.inputs
+        raw = (frozen.active * (frame.sample_weight * pull[m])[None]) @ frame.inputs
         growth = growth.next(m, project(raw, frozen, frame), frozen)
         active = (growth.output_term(m + 1) @ frame.inputs.T) * frozen.active
         output = output.at[m + 1].set(frozen.amplitude @ active + forcing[m + 1])
@@ -178,9 +178,9 @@ def trusted_length(
     # resolving what they were to more digits than v brings in.
     inner_scale = size[0] + (0.01 * jnp.abs(outer[0]) if train_outer else 0.0)
     outer_scale = jnp.abs(outer[0]) + size[0]
-    error = size / jnp.where(inner_scale > 0, inner_scale, 1.0)
+    error = size / jnp.where(inner_scale > 0, inner_scale, 1.0)[None]
     if train_outer:
-        growth = jnp.abs(outer) / jnp.where(outer_scale > 0, outer_scale, 1.0)
+        growth = jnp.abs(outer) / jnp.where(outer_scale > 0, outer_scale, 1.0)[None]
         error = jnp.maximum(error, growth)
     return _last_terms_reach(error, tolerance)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@runtime_checkable
 class TimedPhase(Protocol):
     """What is needed to know of a phase; see `relu_flow.observe.phases.Phase`."""
 
@@ -29,6 +30,7 @@ class TimedPhase(Protocol):
     def ends_at(self) -> str: ...  # noqa: D102
 
 
+@runtime_checkable
 class TimedScheme(Protocol):
     """What is needed to know of a scheme; see `relu_flow.observe.phases.Scheme`."""
 

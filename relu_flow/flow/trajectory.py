@@ -82,7 +82,7 @@ class SwitchLog(eqx.Module):
         """
         changed = (old != new) & mask[:, None]
         flat = changed.reshape(-1)
-        slot = jnp.where(flat, self.num + jnp.cumsum(flat) - 1, self.time.shape[0])
+        slot = jnp.where(flat, self.num + jnp.cumsum(flat, dtype=jnp.int32) - 1, self.time.shape[0])
 
         def put(array, values):
             values = jnp.broadcast_to(values, changed.shape).reshape(-1)
@@ -98,7 +98,7 @@ class SwitchLog(eqx.Module):
 
     def sorted(self) -> "SwitchLog":
         """Return the log in order of time, what is beyond `num` padded again."""
-        valid = jnp.arange(self.time.shape[0]) < self.num
+        valid = jnp.arange(self.time.shape[0], dtype=jnp.int32) < self.num
         time = jnp.where(valid, self.time, jnp.inf)
         order = jnp.lexsort((self.sample, self.neuron, time))
 

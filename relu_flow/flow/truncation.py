@@ -131,7 +131,8 @@ def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
     def improve(state):
         bound, key, _, count = state
         start = jnp.min(bound)
-        shifted = to_bernstein(scaled @ shift_matrix(start, order).T * powers(1 - start, order))
+        shifted = scaled @ shift_matrix(start, order).T * powers(1 - start, order)[None]
+        shifted = to_bernstein(shifted)
         beyond = start + (1 - start) * lower_bound(shifted)
         # One that is at its root already, to rounding, tells nothing about what is beyond.
         open_ones = jnp.isfinite(bound) & (shifted[:, 0] > 0)
@@ -155,7 +156,7 @@ def _kink_rate(field: FlowField, step: Step, limits, reach):
     size = jnp.linalg.norm(weights[0], axis=1) + (0.01 * outer if frame.train_outer else 0.0)
     sensitivity = jnp.max(turning / jnp.where(size > 0, size, jnp.inf))
     overlap = jnp.abs(frame.inputs @ frame.inputs.T)
-    felt = (frozen.active * (curvature * frame.norms)) @ overlap
+    felt = (frozen.active * (curvature * frame.norms)[None]) @ overlap
     positive, negative = frame.group_pulls(series.pull[0])
     jump = (positive + negative)[frame.representative] * jnp.abs(frame.factor)
     # The representative switches for all that share its hyperplane.
@@ -164,17 +165,17 @@ def _kink_rate(field: FlowField, step: Step, limits, reach):
     speed = jnp.moveaxis(limits[..., 1:], -1, 0) * order[:, None, None]
     speed = jnp.maximum(jnp.abs(speed[0]), jnp.abs(evaluate(speed, reach)))
     samples = frame.norms.shape[0]
-    turned = turning[:, None] * jnp.abs(jump) * felt
+    turned = turning[:, None] * jnp.abs(jump)[None] * felt
     share = jnp.zeros_like(curvature).at[frame.representative]
     share = share.add(curvature * frame.norms * jnp.abs(frame.factor))
     turned = together(turned)
-    kink = turned + speed[:, :samples] * share
+    kink = turned + speed[:, :samples] * share[None]
     if step.modes.slides.shape[1]:
         slot = jnp.minimum(step.modes.slides, samples - 1)
         slid = jnp.take_along_axis(turned, slot, axis=1)
         kink = jnp.concatenate([kink, slid, slid], axis=1)
     voice = (frozen.amplitude * outer)[:, None]
-    kinks = (voice * speed[:, :samples], voice * turning[:, None] * jnp.abs(jump))
+    kinks = (voice * speed[:, :samples], voice * turning[:, None] * jnp.abs(jump)[None])
     return sensitivity * voice * kink, sensitivity * curvature * frame.norms, kinks
 
 
@@ -199,8 +200,9 @@ def drift(
     row = jnp.arange(slides.shape[0])[:, None]
     turning = hits.at[row, slides].max(ends, mode="drop")
     turned = jnp.where(turning, reach.kinks[1], 0.0) @ jnp.abs(frame.gram)
-    bent = jnp.sum(turned * ((step.rates.active > 0) | turning), axis=0)
-    return curvature * jnp.stack([crossed, 0.5 * bent])
+    feels = (step.rates.active > 0) | turning
+    bent = jnp.sum(jnp.where(feels, turned, 0.0), axis=0)
+    return curvature[None] * jnp.stack([crossed, 0.5 * bent])
 
 
 def no_moments(samples: int, dtype) -> Float[Array, "moments samples"]:
@@ -228,12 +230,12 @@ def moments_beyond(
     node = jnp.asarray(0.5 * (node + 1), clock.dtype)
     weight = jnp.asarray(0.5 * weight, clock.dtype)
     left = jnp.maximum(length - clock, 0.0)[:, None]
-    offset = left * node
-    share = jnp.where(length > 0, left / jnp.where(length > 0, length, 1.0), 0.0) * weight
+    offset = left * node[None]
+    share = jnp.where(length > 0, left / jnp.where(length > 0, length, 1.0), 0.0) * weight[None]
     x = (clock[:, None] + offset) / jnp.where(length > 0, length, 1.0)
     basis = _legendre_powers(clock.dtype) @ powers(x, _DEGREE + 1)[..., None]
     degree = jnp.arange(_DEGREE + 1, dtype=clock.dtype)
-    basis = basis[..., 0] * share[..., None] * (2 * degree + 1)
+    basis = basis[..., 0] * share[..., None] * (2 * degree + 1)[None, None]
     return jnp.einsum("kgm,kgn->mn", basis, difference(offset))
 
 

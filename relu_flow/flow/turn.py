@@ -49,7 +49,7 @@ def turn(equation: Equation, run: Run) -> Run:
     state = equation.tidy(passage, run.state.neurons)
 
     known = agree(passage.moments, told, reach, equation.rtol)
-    sweeps = plan.sweeps + ~looking
+    sweeps = plan.sweeps + (~looking).astype(jnp.int32)
     unsettled = reach.forced & ~looking & ~known
     given_up = unsettled & (sweeps >= _SWEEPS * _HALVINGS)
     # Where kinks decide a switch, the step ends right behind the first, so that the next one
@@ -99,7 +99,7 @@ def turn(equation: Equation, run: Run) -> Run:
     tally = eqx.tree_at(
         lambda tally: (tally.turns, tally.unsettled),
         run.tally,
-        (run.tally.turns + 1, run.tally.unsettled + given_up),
+        (run.tally.turns + 1, run.tally.unsettled + given_up.astype(jnp.int32)),
     )
     run = eqx.tree_at(
         lambda run: (run.plan, run.log, run.counts, run.tally, run.records),
@@ -126,8 +126,8 @@ def _next_step(equation: Equation, run: Run, resting, end) -> Run:
     tally = Tally(
         tally.turns,
         tally.steps + 1,
-        tally.truncated + plan.truncated,
-        tally.rejected + ~plan.accepted,
+        tally.truncated + plan.truncated.astype(jnp.int32),
+        tally.rejected + (~plan.accepted).astype(jnp.int32),
         tally.repels + _turned_repelling(equation, run.state, plan.end),
         settled,
         tally.unsettled,
@@ -180,9 +180,9 @@ def _turned_repelling(equation: Equation, before: State, after: State) -> Int[Ar
         frozen = equation.frozen(state, 1.0)
         weights = (state.neurons.inner, state.neurons.outer)
         pull = equation.frame.pull(equation.field.outputs(weights, frozen))
-        return state.neurons.outer[:, None] * pull > 0
+        return state.neurons.outer[:, None] * pull[None] > 0
 
-    pinned = (before.modes.height == 0) & (after.modes.height == 0) & equation.frame.own
+    pinned = (before.modes.height == 0) & (after.modes.height == 0) & equation.frame.own[None]
     pinned = pinned & (before.modes.side == INACTIVE) & (after.modes.side == INACTIVE)
     return jnp.sum(pinned & ~repelling(before) & repelling(after), dtype=jnp.int32)
 

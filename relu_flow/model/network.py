@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .._types import FloatArrayLike, is_traced
+from .._types import FloatArrayLike, float_type, is_traced
 
 
 class TwoLayerReLU(eqx.Module):
@@ -42,7 +42,7 @@ class TwoLayerReLU(eqx.Module):
     ):
         inner_weight, outer_weight = jnp.asarray(inner_weight), jnp.asarray(outer_weight)
         _check_weights(inner_weight, outer_weight)
-        dtype = jnp.result_type(inner_weight, outer_weight, float)
+        dtype = float_type(inner_weight, outer_weight)
         self.inner_weight = inner_weight.astype(dtype)
         self.outer_weight = outer_weight.astype(dtype)
         self.log_scale = _per_neuron("log_scale", log_scale, self.outer_weight)
@@ -64,7 +64,7 @@ class TwoLayerReLU(eqx.Module):
         """Number of coordinates of an input."""
         return self.inner_weight.shape[-1]
 
-    def __call__(self, x: Float[Array, "*samples features"]) -> Float[Array, "*samples"]:
+    def __call__(self, x: FloatArrayLike) -> Float[Array, "*samples"]:
         """Return the output at one input, or the outputs at one input a row.
 
         Raises:
@@ -73,6 +73,7 @@ class TwoLayerReLU(eqx.Module):
         x = jnp.asarray(x)
         self._check_input(x)
         amplitude = jnp.exp(self.log_scale + self.outer_log_scale) * self.outer_weight
+        amplitude = jax.lax.broadcast_to_rank(amplitude, x.ndim)
         return jnp.sum(amplitude * jax.nn.relu(x @ self.inner_weight.T), axis=-1)
 
     def _check_input(self, x: Array) -> None:

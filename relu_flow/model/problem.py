@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._types import FloatArrayLike, is_traced
+from .._types import FloatArrayLike, float_type, is_traced
 from .loss import AbstractLoss, ExponentialLoss
 from .network import TwoLayerReLU, require_finite
 
@@ -62,7 +62,7 @@ class Problem(eqx.Module):
                     f"Argument `{name}` must be one of {options}, but it is {value!r}."
                 )
         inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
-        dtype = jnp.result_type(inputs, targets, float)
+        dtype = float_type(inputs, targets)
         self.inputs, self.targets = inputs.astype(dtype), targets.astype(dtype)
         self.loss = ExponentialLoss() if loss is None else loss
         self.reduction, self.train = reduction, train
@@ -184,7 +184,7 @@ def parallel_groups(
     def representative(row):
         x, k = row
         factor = x[k] / jnp.where(inputs[:, k] == 0, jnp.inf, inputs[:, k])
-        gap = jnp.max(jnp.abs(x - factor[:, None] * inputs), axis=1)
+        gap = jnp.max(jnp.abs(x[None] - factor[:, None] * inputs), axis=1)
         parallel = (gap <= tolerance * jnp.abs(x[k])) & (factor != 0)
         first = jnp.argmax(parallel)
         return first, factor[first]

@@ -34,7 +34,8 @@ def mean_angle(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     """
     alive = living(problem, network)
     pairs = jnp.sum(alive) * (jnp.sum(alive) - 1)
-    return jnp.sum(_angles_among(network, alive)) / jnp.maximum(pairs, 1)
+    total = jnp.sum(_angles_among(network, alive))
+    return total / jnp.maximum(pairs, 1).astype(total.dtype)
 
 
 def positive_angle(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
@@ -66,7 +67,7 @@ def angles(network: TwoLayerReLU) -> Float[Array, "width width"]:
 
 def _angles_among(network: TwoLayerReLU, chosen: Bool[Array, " width"]):
     """Return the angles of pairs of chosen neurons, zero elsewhere."""
-    pairs = chosen[:, None] & chosen & ~jnp.eye(chosen.shape[0], dtype=bool)
+    pairs = chosen[:, None] & chosen[None] & ~jnp.eye(chosen.shape[0], dtype=bool)
     return jnp.where(pairs, angles(network), 0.0)
 
 

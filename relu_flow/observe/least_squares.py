@@ -51,7 +51,7 @@ def bounded_least_squares(
     size = jnp.linalg.norm(matrix, axis=0)
     used = size > 0
     size = jnp.where(used, size, 1.0)
-    unit, upper = matrix / size, jnp.where(used, upper * size, 0.0)
+    unit, upper = matrix / size[None], jnp.where(used, upper * size, 0.0)
     columns = matrix.shape[1]
     nothing = jnp.zeros(columns, bool)
     start = _Search(
@@ -96,7 +96,7 @@ def _solve_free(unit, target, upper, search: _Search) -> _Search:
     """Go towards the solution for the free coordinates, as far as the bounds allow."""
     free = search.free
     fixed = jnp.where(free, 0.0, search.x)
-    goal = jnp.linalg.lstsq(unit * free, target - unit @ fixed)[0]
+    goal = jnp.linalg.lstsq(unit * free.astype(unit.dtype)[None], target - unit @ fixed)[0]
     goal = jnp.where(free, goal, search.x)
     below, above = free & (goal <= 0), free & (goal >= upper)
     out = below | above

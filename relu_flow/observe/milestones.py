@@ -3,13 +3,12 @@
 from collections.abc import Callable
 
 import equinox as eqx
-from jaxtyping import Array, Float
 
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 
-Observable = Callable[[Problem, TwoLayerReLU], Float[Array, ""]]
+Observable = Callable[[Problem, TwoLayerReLU], FloatScalarLike]
 
 
 class Milestone(eqx.Module):

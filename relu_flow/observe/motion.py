@@ -68,7 +68,7 @@ def velocity(
     That is of `inner_weight` and `outer_weight` with the scales held. Zero for outer weights
     that are not trained.
     """
-    drive = (activations(problem, network) * _pulls(problem, network)) @ problem.inputs
+    drive = (activations(problem, network) * _pulls(problem, network)[None]) @ problem.inputs
     ratio = jnp.exp(network.outer_log_scale - network.log_scale)
     inner = (ratio * network.outer_weight)[:, None] * drive
     if problem.train == "inner":
@@ -165,4 +165,4 @@ def _relative_output_rates(problem: Problem, network: TwoLayerReLU) -> Float[Arr
     active = pattern(problem, network)
     held = network.outer_weight[:, None] * (inner @ problem.inputs.T)
     grown = outer[:, None] * network.preactivations(problem.inputs)
-    return scale @ (active * (held + grown))
+    return scale @ (active.astype(scale.dtype) * (held + grown))

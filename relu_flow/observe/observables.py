@@ -41,12 +41,14 @@ def negative_output(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]
 
 def largest_positive_output(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     """Return the largest |f(x_i)| over the samples with positive target; 0 if there are none."""
-    return jnp.max(jnp.abs(problem.predictions(network)) * (problem.targets > 0))
+    outputs = jnp.abs(problem.predictions(network))
+    return jnp.max(outputs * (problem.targets > 0).astype(outputs.dtype))
 
 
 def largest_negative_output(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     """Return the largest |f(x_i)| over the samples with negative target; 0 if there are none."""
-    return jnp.max(jnp.abs(problem.predictions(network)) * (problem.targets < 0))
+    outputs = jnp.abs(problem.predictions(network))
+    return jnp.max(outputs * (problem.targets < 0).astype(outputs.dtype))
 
 
 def living(problem: Problem, network: TwoLayerReLU) -> Bool[Array, " width"]:
@@ -111,7 +113,7 @@ def cone_margin(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
         Min, Mallada, Vidal, "Early Neuron Alignment in Two-layer ReLU Networks with Small
         Initialization" (2024), the sets $S_+$, $S_-$, $S_{dead}$.
     """
-    wanted = jnp.sign(problem.targets) * jnp.sign(network.outer_weight)[:, None]
+    wanted = jnp.sign(problem.targets)[None] * jnp.sign(network.outer_weight)[:, None]
     margins = jnp.min(wanted * cosines(problem, network), axis=1)
     return jnp.min(jnp.where(living(problem, network), margins, jnp.inf))
 
@@ -122,11 +124,11 @@ def fraction_in_cone(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""
     A neuron on a hyperplane to rounding (a cosine of at most 1e-12), as one that slides
     there is, counts as inactive.
     """
-    wanted = jnp.sign(problem.targets) * jnp.sign(network.outer_weight)[:, None] > 0
+    wanted = jnp.sign(problem.targets)[None] * jnp.sign(network.outer_weight)[:, None] > 0
     inside = jnp.all((cosines(problem, network) > RESOLUTION) == wanted, axis=1)
     alive = living(problem, network)
     counted = (inside & alive).astype(problem.inputs.dtype)
-    return jnp.sum(counted) / jnp.maximum(jnp.sum(alive), 1)
+    return jnp.sum(counted) / jnp.maximum(jnp.sum(alive), 1).astype(counted.dtype)
 
 
 def stable_rank(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
@@ -165,7 +167,7 @@ def log_parameter_norm(problem: Problem, network: TwoLayerReLU) -> Float[Array, 
 def cosines(problem: Problem, network: TwoLayerReLU) -> Float[Array, "width samples"]:
     """Return the cosine of each neuron to each input; zero for a neuron of zero weights."""
     norms = jnp.linalg.norm(problem.inputs, axis=1)
-    return (network.directions() @ problem.inputs.T) / norms
+    return (network.directions() @ problem.inputs.T) / norms[None]
 
 
 def relative_inner(network: TwoLayerReLU) -> Float[Array, "width features"]:
@@ -174,4 +176,5 @@ def relative_inner(network: TwoLayerReLU) -> Float[Array, "width features"]:
 
 
 def _class_mean(values: Float[Array, " samples"], chosen: Bool[Array, " samples"]):
-    return jnp.sum(jnp.where(chosen, values, 0.0)) / jnp.maximum(jnp.sum(chosen), 1)
+    number = jnp.maximum(jnp.sum(chosen), 1).astype(values.dtype)
+    return jnp.sum(jnp.where(chosen, values, 0.0)) / number

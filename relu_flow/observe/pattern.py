@@ -7,7 +7,7 @@ absolute value. A trajectory knows the modes, and `sides_at` reads them off its 
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -19,6 +19,7 @@ from ..model.switch import SIDE_AFTER, SLIDING
 from .observables import RESOLUTION, cosines, living
 
 
+@runtime_checkable
 class Switches(Protocol):
     """A log of switches, ordered by time (see `relu_flow.SwitchLog`)."""
 
@@ -34,6 +35,7 @@ class Switches(Protocol):
     def num(self) -> Int[Array, ""]: ...  # noqa: D102
 
 
+@runtime_checkable
 class Switching(Protocol):
     """What tells the modes at any time; a `relu_flow.Trajectory` is one."""
 
@@ -79,7 +81,7 @@ def pattern_count(problem: Problem, network: TwoLayerReLU) -> Int[Array, ""]:
     """Return how many different patterns the living neurons have."""
     rows = pattern(problem, network)
     alive = jnp.any(rows, axis=1)
-    same = jnp.all(rows[:, None] == rows, axis=2)
+    same = jnp.all(rows[:, None] == rows[None], axis=2)
     first = jnp.argmax(same, axis=1) == jnp.arange(rows.shape[0])
     return jnp.sum(first & alive, dtype=jnp.int32)
 

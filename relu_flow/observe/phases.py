@@ -9,7 +9,7 @@ A boundary of which the condition holds already at the start lies at the start.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import equinox as eqx
 import numpy as np
@@ -23,6 +23,7 @@ from .pattern import Switches
 Selection = Callable[[Problem, TwoLayerReLU], Bool[Array, " chosen"]]
 
 
+@runtime_checkable
 class Reached(Protocol):
     """When a milestone was reached; `inf` if it was not (see `relu_flow.Crossing`)."""
 
@@ -30,6 +31,7 @@ class Reached(Protocol):
     def time(self) -> Float[Array, ""]: ...  # noqa: D102
 
 
+@runtime_checkable
 class Timed(Protocol):
     """What boundaries read of a run; `relu_flow.Trajectory` is one."""
 

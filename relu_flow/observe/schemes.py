@@ -131,7 +131,7 @@ def accuracy_steps(problem: Problem) -> Scheme:
         After Wang, Ma (2023), re-derived: on the plateau the accuracy is p/(1 + p), p being the
         ratio of the classes' sizes.
     """
-    share = jnp.mean(problem.targets > 0)
+    share = jnp.mean(problem.targets > 0, dtype=problem.targets.dtype)
     half = 0.5 / problem.samples
     ends = [
         ("saddle", Milestone(_late_accuracy, share - half, +1, "positive class right")),
@@ -239,7 +239,7 @@ def _settling_rate(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     Then all samples are right, and a negative neuron is active on a positive sample.
     """
     right = jnp.all(problem.predictions(network) * problem.targets > 0)
-    across = (network.outer_weight < 0)[:, None] & (problem.targets > 0)
+    across = (network.outer_weight < 0)[:, None] & (problem.targets > 0)[None]
     reactivated = right & jnp.any(pattern(problem, network) & across)
     rate = parameter_direction_rate(problem, network)
     return jnp.where(reactivated, rate, jnp.finfo(rate.dtype).max)

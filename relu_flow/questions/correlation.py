@@ -132,7 +132,7 @@ def _some(problem: Problem, network: TwoLayerReLU) -> bool:
 def _could(problem: Problem, network: TwoLayerReLU) -> float:
     """Return the share of the neurons active on some sample of their class that are on all."""
     active = np.asarray(network.directions() @ problem.inputs.T) > 0
-    own = np.asarray(jnp.sign(network.outer_weight)[:, None] == jnp.sign(problem.targets))
+    own = np.asarray(jnp.sign(network.outer_weight)[:, None] == jnp.sign(problem.targets)[None])
     some = np.any(active & own, axis=1)
     # Neurons of the other sign lose every sample and die.
     return float(np.sum(np.all(active | ~own, axis=1) & some) / max(np.sum(some), 1))

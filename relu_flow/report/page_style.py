@@ -57,7 +57,7 @@ def is_wide(values: np.ndarray, factor: float = 20.0) -> bool:
     """Return whether the finite values are positive and call for a logarithmic axis."""
     finite = np.asarray(values, float)
     finite = finite[np.isfinite(finite)]
-    return bool(finite.size) and finite.min() > 0 and finite.max() / finite.min() > factor
+    return bool(finite.size and finite.min() > 0 and finite.max() / finite.min() > factor)
 
 
 def styled(figure: go.Figure, height: int, left: int = 70) -> go.Figure:

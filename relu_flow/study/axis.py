@@ -4,7 +4,7 @@ from typing import Literal
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 AxisKind = Literal["linear", "log", "integer"]
 
@@ -52,7 +52,7 @@ class Axis(eqx.Module):
                 f"Argument `tolerance` must be positive and finite, but it is {self.tolerance}."
             )
 
-    def coordinate(self, values: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
+    def coordinate(self, values: Real[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
         """Return coordinates of values."""
         return np.log(values) if self.kind == "log" else np.asarray(values, float)
 
@@ -67,10 +67,10 @@ class Axis(eqx.Module):
     def close(self, first: float, second: float) -> bool:
         """Whether two values count as one, or none is between them."""
         if self.kind == "integer":
-            return abs(first - second) <= max(1.0, self.tolerance)
+            return bool(abs(first - second) <= max(1.0, self.tolerance))
         if self.kind == "log":
-            return abs(np.log(first / second)) <= np.log1p(self.tolerance)
-        return abs(first - second) <= self.tolerance
+            return bool(abs(np.log(first / second)) <= np.log1p(self.tolerance))
+        return bool(abs(first - second) <= self.tolerance)
 
     def spread(self, first: float, second: float, number: int) -> Float[np.ndarray, " points"]:
         """Return up to `number` new values strictly between two, evenly spaced and distinct."""

@@ -119,7 +119,7 @@ def find_seed_thresholds(
 def _ask(
     property: SeedProperty,
     labels: np.ndarray,
-    asked: list[Float[np.ndarray, " points"]],
+    asked: list[Float[np.ndarray, " _"]],
     known: list[dict[float, float]],
 ) -> None:
     owner = np.repeat(np.arange(labels.size), [points.size for points in asked])

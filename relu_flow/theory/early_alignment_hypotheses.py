@@ -17,11 +17,11 @@ _BALANCED = 1e-12
 
 def compare(
     name: str,
-    measured: float,
+    measured: float | np.integer,
     relation: Literal["<=", ">=", "=="],
-    bound: float,
+    bound: float | np.integer,
     *,
-    reached: bool = True,
+    reached: bool | np.bool = True,
     tolerance: float = 0.0,
     log: bool = False,
 ) -> Comparison:

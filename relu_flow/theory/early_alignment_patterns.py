@@ -85,7 +85,8 @@ def _boundary(evidence: Evidence) -> Iterable[Comparison]:
     limits, inputs = held.constants, np.asarray(evidence.problem.inputs)
     norms = np.linalg.norm(inputs, axis=1)
     off, early, ever = [0.0], [np.inf], [np.inf]
-    pulls = evidence.problem.loss.pull(jnp.asarray(held.output), evidence.problem.targets)
+    targets = evidence.problem.targets[None]
+    pulls = evidence.problem.loss.pull(jnp.asarray(held.output), targets)
     pulls = evidence.problem.sample_weight * np.asarray(pulls)
     for time, j, i, _ in zip(*switch_rows(held.switches, evidence.end), strict=True):
         k = int(np.searchsorted(held.times, time))

@@ -180,7 +180,7 @@ def _sample(evidence: Evidence, held: Constants) -> Record:
         log_size, output_sign = _outputs(inner, outer, rho, sigma, inputs)
         output = output_sign * np.exp(log_size)
         ratio = outer / np.where(norms > 0, norms, 1.0) * np.exp(sigma - rho)
-    losses = np.asarray(problem.loss.value(jnp.asarray(output), problem.targets))
+    losses = np.asarray(problem.loss.value(jnp.asarray(output), problem.targets[None]))
     losses = problem.sample_weight * losses
     classes = [np.sum(losses[:, signs == sign], axis=1) for sign in (1.0, -1.0)]
     stays, active = _patterns(evidence, times)

@@ -100,11 +100,11 @@ class Approach(eqx.Module):
         q = self.points
         return q.gamma_plus * (1 + q.alpha) * q.share_plus * q.versed / q.rho
 
-    def ratio_at(self, x) -> Float[Array, ""]:
+    def ratio_at(self, x) -> Float[Array, " *nodes"]:
         """Return $R$."""
         return self.points.rho + (self.ratio - self.points.rho) * jnp.exp(x)
 
-    def margin_at(self, x) -> Float[Array, ""]:
+    def margin_at(self, x) -> Float[Array, " *nodes"]:
         """Return the active kind's margin."""
         q = self.points
         fall = jnp.log(self.ratio / self.ratio_at(x))
@@ -140,10 +140,11 @@ class Approach(eqx.Module):
         q = self.points
         decay = q.cosine * (1 + 1 / q.rho) / (1 + q.cosine)
         x = jnp.maximum(x, -_FOLDS / decay)
-        node = x * (jnp.arange(_PANELS)[:, None] + 0.5 + 0.5 * _NODES) / _PANELS
+        panel = jnp.arange(_PANELS, dtype=x.dtype)[:, None]
+        node = x * (panel + 0.5 + 0.5 * _NODES[None]) / _PANELS
         ratio = self.ratio_at(node)
         values = jnp.exp(self.margin_at(node)) * (ratio - q.rho) / ratio
-        return -x / (2 * _PANELS) * jnp.sum(values * _WEIGHTS)
+        return -x / (2 * _PANELS) * jnp.sum(values * _WEIGHTS[None])
 
     def at_time(self, t) -> Float[Array, ""]:
         """Return $x$ at a time from the start on."""

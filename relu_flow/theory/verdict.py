@@ -9,7 +9,7 @@ far enough to tell.
 import enum
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -32,6 +32,7 @@ class Outcome(enum.Enum):
     NOT_REACHED = "not reached"
 
 
+@runtime_checkable
 class Flow(Switching, Protocol):
     """What a claim reads of a run; `relu_flow.Trajectory` with dense output is one.
 
@@ -78,7 +79,7 @@ class Hypothesis(eqx.Module):
     @property
     def met(self) -> bool:
         """Whether it is met (a margin that is not a number never is)."""
-        return self.margin > 0
+        return bool(self.margin > 0)
 
 
 class Comparison(eqx.Module):
@@ -124,7 +125,7 @@ class Comparison(eqx.Module):
     @property
     def holds(self) -> bool:
         """Whether the relation holds, within the tolerance."""
-        return self.slack >= (0.0 if self.relation == "==" else -self.tolerance)
+        return bool(self.slack >= (0.0 if self.relation == "==" else -self.tolerance))
 
 
 class Verdict(eqx.Module):

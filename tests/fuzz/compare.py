@@ -116,9 +116,11 @@ def _pair_lines(pair, theirs, ours, ends, slack):
         have, want = (path[k] if k < len(path) else None for path in (ours, theirs))
         allowed = lambda time, k=k: FLOOR * abs(time) + slack.get((*pair, k), 0.0)
         if have is None or want is None:
-            time = (have or want)[0]
+            known = have or want
+            assert known
+            time = known[0]
             if time < ends[pair[0]] - 2 * allowed(time):
-                lines.append(f"pair {pair}: {'missed' if have is None else 'extra'} {have or want}")
+                lines.append(f"pair {pair}: {'missed' if have is None else 'extra'} {known}")
                 break
         elif have[1] != want[1]:
             lines.append(f"pair {pair}: {have} for {want}")

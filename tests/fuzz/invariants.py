@@ -143,7 +143,7 @@ def dissipation(problem, run, ts):
         (w0, v0, f0), (w1, v1, f1) = (_true(run.states[m]) for m in (k, k + 1))
         step = end - start
         middle = [(a + b) / 2 for a, b in ((w0, w1), (v0, v1), (f0, f1))]
-        inner, outer = smallest_velocity(problem, *middle, sides)
+        inner, outer = smallest_velocity(problem, middle[0], middle[1], middle[2], sides)
         speed = np.sum(inner**2) + np.sum(outer**2)
         size = np.sqrt(np.sum(middle[0] ** 2) + np.sum(middle[1] ** 2)) / step
         gap = np.hypot(

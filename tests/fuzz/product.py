@@ -21,7 +21,7 @@ class Run:
     events: list
     initial_sides: np.ndarray
     states: list
-    trajectory: rf.Trajectory
+    trajectory: rf.Trajectory | None
 
 
 def build(problem):

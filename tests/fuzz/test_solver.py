@@ -35,6 +35,7 @@ def test_reference_case(name):
     problem = drawn(case)
     solution = solve(problem)
     modes = case["reference"]["initial_modes"]
+    assert solution.initial_sides is not None
     sides = ["".join(reference.MODES[m] for m in row) for row in solution.initial_sides]
     assert sides == modes
     resolution, until = Decimal("1e-12"), Decimal(solution.valid * (1 - 1e-9))
@@ -73,6 +74,9 @@ def known():
         kinds = {kind for *_, kind in solution.events}
         if not solution.reason and len(kinds) == 5:
             break
+    else:
+        pytest.fail("no drawn problem has switches of every kind")
+    assert solution.initial_sides is not None
     states = [compare.plain(problem, state) for state in solution.states]
     run = product.Run("", solution.events, solution.initial_sides, states, None)
     return problem, ts, solution, run
