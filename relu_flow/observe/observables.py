@@ -90,8 +90,8 @@ def alignment(
 
 def class_centers(problem: Problem) -> tuple[Float[Array, " features"], Float[Array, " features"]]:
     r"""Return $x_+ = \sum_{y_i > 0} x_i$ and $x_- = \sum_{y_i < 0} x_i$."""
-    positive = problem.targets > 0
-    return positive @ problem.inputs, ~positive @ problem.inputs
+    positive = (problem.targets > 0).astype(problem.inputs.dtype)
+    return positive @ problem.inputs, (1 - positive) @ problem.inputs
 
 
 def class_alignment(problem: Problem, network: TwoLayerReLU) -> Float[Array, " width"]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Real
 
 from ..data.teacher import Variant, single_neuron
 from ..experiment import Bench, Row
@@ -230,7 +230,7 @@ def unfinished(square_norm: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."
     return np.abs(np.sqrt(square_norm / 2) - 1)
 
 
-def per_step(values: Float[np.ndarray, "..."], exponents: Float[np.ndarray, "..."]):
+def per_step(values: Float[np.ndarray, "..."], exponents: Real[np.ndarray, "..."]):
     """Return the factor by which a quantity falls when the scale is divided by four."""
     slope = np.polyfit(np.asarray(exponents, float), np.log(np.asarray(values, float)), 1)[0]
     return float(np.exp(slope))
