@@ -318,7 +318,7 @@ def _undecided(frame: Frame, step: Step, old: _Lanes, rate, index, moved, clock,
     """Return before when the step has to end if its pulls do not decide a switch, else `inf`.
 
     They do not if what other neurons' switches may have done to the pulls could change which
-    way it goes, or when, by more than a small multiple of the tolerance.
+    way it goes, or when, by more than `LATE` allows (see `tolerances.py`).
     """
     samples, slots = frame.norms.shape[0], old.modes.slides.shape[1]
     begun = jnp.abs(step.start / step.unit)

@@ -8,7 +8,6 @@ push of `1e-16` beside a pull of order one may be known to all its digits, and d
 | --- | --- | --- |
 | `ROUNDING` | eps times the sizes of the summands | A sum of pulls times entries of the Gram matrix: the recurrence of a pull's coefficient and a dot product lose a few units each. Ten times less and rounding decides now and then; a hundred times more and true signs, as small as that, are lost. |
 | `OUTPUT` | eps times the outputs' summands | An output is a sum over neurons of products of three roundings; its error is that of all pulls, small ones too. |
-| `PARALLEL` | eps times a coordinate | A user's multiple of an input is right to half a unit in each coordinate; so is its quotient. |
 | `ORTHOGONAL` | eps sqrt(features) times the norms | What a QR decomposition or a normalisation leaves of a product that is meant to be zero; a zero by structure must stay one when a neuron grows by `1e30`. |
 | `ON_HYPERPLANE` | eps times the norms | Where a start is meant to lie on a hyperplane its product with the input is rounding. |
 | `VANISHED` | eps times the way | Inner weights that end at zero are the rounding of what they came from, some terms of a series long. |
@@ -28,7 +27,6 @@ from jaxtyping import Array
 
 ROUNDING = 16.0
 OUTPUT = 8.0
-PARALLEL = 8.0
 ORTHOGONAL = 4.0
 ON_HYPERPLANE = 64.0
 VANISHED = 256.0

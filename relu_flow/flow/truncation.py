@@ -52,7 +52,7 @@ class Reach(eqx.Module):
         weight: Change of a neuron over a unit of time, relative to its size, per change
             of each output.
         kinks: What a switch does to the outputs: the kink of the neuron's output on its own
-            sample, and twice that of its velocity on all, for a unit of `overlap`.
+            sample, and twice that of its velocity on all, for a unit of `gram`.
     """
 
     length: Float[Array, ""]
