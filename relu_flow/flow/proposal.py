@@ -86,7 +86,11 @@ def _propose_series(solver: Taylor, field, weights, frozen, rtol, forcing) -> Pr
     tolerance = local_tolerance(rtol)
     reach = jnp.min(trusted_length(series.inner, series.outer, tolerance, train_outer))
     reach = jnp.minimum(reach, trusted_pull_length(series.pull, 0.1 * rtol))
-    return Proposal(series, reach, reach, reach, jnp.array(True), jnp.array(False))
+    # In the unit in which coefficients neither fade nor grow, so that those of a pull are
+    # numbers as long as the pull is one. Series that end reach anywhere and tell no unit.
+    unit = reach * tolerance ** (-1.0 / solver.series_order)
+    unit = jnp.where(jnp.isfinite(reach), unit, 1.0)
+    return Proposal(series, reach, reach, unit, jnp.array(True), jnp.array(False))
 
 
 def local_tolerance(rtol: Float[Array, ""]) -> Float[Array, ""]:

@@ -190,7 +190,9 @@ def trusted_pull_length(
 ) -> Float[Array, ""]:
     """Return how far the pulls' series reach, relative to the largest pull."""
     size = jnp.max(jnp.abs(pull[:-1]), axis=1)
-    error = size / jnp.where(size[0] > 0, size[0], 1.0)
+    # A coefficient that is zero may have been as large as what is rounded to zero.
+    known = jnp.maximum(size, float(jnp.finfo(size.dtype).tiny))
+    error = known / jnp.where(size[0] > 0, size[0], 1.0)
     return _last_terms_reach(error, tolerance)
 
 
