@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import scipy.special
 
 import relu_flow as rf
 
@@ -156,3 +157,24 @@ def test_planar_toys_reach_the_published_losses(angle, early, late):
     ]
     assert early[0] - 1e-4 <= losses[0] <= early[1] + 1e-4
     assert late[0] * 0.995 <= losses[1] <= late[1] * 1.005
+
+
+@pytest.mark.parametrize("loss", [rf.ExponentialLoss(), rf.LogisticLoss()])
+@pytest.mark.parametrize(("size", "end"), [(1.0, 1e300), (1e8, 1e292), (1.0, 1.7e308)])
+def test_one_sample_as_long_as_its_pull_is_a_number(loss, size, end):
+    """Assert the output u of one neuron on one sample: u' = 2 c u e^-u, for inputs of size c.
+
+    So Ei(u) - Ei(1) = 2 c t, with log u added to it for the logistic loss. A pull below `4e-307`
+    counts as zero.
+    """
+    problem = rf.Problem([[size]], [1.0], loss)
+    network = rf.TwoLayerReLU([[size**-0.5]], [size**-0.5])
+    trajectory = rf.solve(problem, network, end)
+    output = float(trajectory.network(problem.inputs[0]))
+    if np.isfinite(trajectory.stats["settled"]):
+        assert np.exp(-output) == pytest.approx(16 * np.finfo(float).tiny, rel=0.05)
+        return
+    more = np.log(output) if isinstance(loss, rf.LogisticLoss) else 0.0
+    ways = scipy.special.expi(output) - scipy.special.expi(1.0) + more
+    assert np.log(ways) == pytest.approx(np.log(2 * size) + np.log(end), abs=1e-11)
+    assert output > 690

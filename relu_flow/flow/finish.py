@@ -78,6 +78,8 @@ def finish(equation: Equation, run: Run, t0: Float[Array, ""]) -> Trajectory:
     else:
         ts, rows = run.t[None], jax.tree.map(lambda x: x[None], run.state.neurons)
     switches, sides = run.log.sorted().after(t0, run.initial_sides)
+    if not equation.frame.train_outer:
+        switches = switches.once(sides)
     times = run.records.time
     if equation.options.until is not None:
         # The last step went on beyond the run's end.

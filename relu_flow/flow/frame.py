@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..model.loss import AbstractLoss
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem, parallel_groups
+from .arrangement import patterns
 from .tolerances import ORTHOGONAL, eps
 
 # Steps towards the point of a hull that is nearest to zero.
@@ -37,6 +38,9 @@ class Frame(eqx.Module):
             sums over it are measured by.
         rank: Dimension of the inputs' span.
         one_sided: Whether a neuron can be inactive on all inputs, as far as was found.
+        patterns: Activation patterns of directions, where inner weights may come to zero and
+            there are not too many; else no rows.
+        watched: Whether these are all, and one of them could make a neuron leave zero.
         loss: Loss of one sample.
         sample_weight: The constant before each sample's loss.
         train_outer: Whether the outer weights move.
@@ -51,6 +55,8 @@ class Frame(eqx.Module):
     overlap: Float[Array, "samples samples"]
     rank: Int[Array, ""]
     one_sided: Bool[Array, ""]
+    patterns: Float[Array, "patterns samples"]
+    watched: Bool[Array, ""]
     loss: AbstractLoss
     sample_weight: float = eqx.field(static=True)
     train_outer: bool = eqx.field(static=True)
@@ -66,19 +72,29 @@ class Frame(eqx.Module):
             inputs = factor[:, None] * inputs[representative]
         norms = jnp.linalg.norm(inputs, axis=1)
         gram, overlap = _products(problem.inputs, norms)
+        spanned = inputs if problem.basis is None else inputs[:, :-1]
+        one_sided = _one_sided(inputs / norms[:, None])
+        train_outer = problem.train == "both"
+        # With both layers trained inner weights do not reach zero: nothing to be watched.
+        listed = jnp.zeros((0, inputs.shape[0]), inputs.dtype)
+        if not train_outer:
+            listed = patterns(jax.lax.stop_gradient(spanned), problem.rank)
+        watched = (problem.rank + 1 >= spanned.shape[1]) & ~one_sided & (listed.shape[0] > 0)
         return cls(
             inputs=inputs,
             norms=norms,
             gram=gram,
             overlap=overlap,
             rank=problem.rank,
-            one_sided=_one_sided(inputs / norms[:, None]),
+            one_sided=one_sided,
+            patterns=listed,
+            watched=watched,
             targets=problem.targets,
             representative=representative,
             factor=factor,
             loss=problem.loss,
             sample_weight=problem.sample_weight,
-            train_outer=problem.train == "both",
+            train_outer=train_outer,
         )
 
     @property

@@ -20,6 +20,7 @@ from .taylor import expand_driven, trusted_length
 from .tolerances import AT_ZERO, BEHIND, CUT, GRAZING, VANISHED, eps
 from .trajectory import SwitchLog
 from .truncation import moments_beyond, no_moments
+from .zero import must_leave
 
 _LANES = 8
 
@@ -187,7 +188,8 @@ def misled(frame: Frame, step: Step, passage: Passage, length: Float[Array, ""])
     time from their digits, which the kinks of other neurons change at once, long before the
     neurons themselves feel it. Kinks begin with the first switch.
     """
-    turned = step.turn_at(jnp.maximum(length - passage.first, 0.0)[None])
+    step = eqx.tree_at(lambda s: s.first, step, jnp.minimum(passage.first, length))
+    turned = step.turn_at(length[None])
     active = (step.modes.side == ACTIVE) | (passage.modes.side == ACTIVE)
     speed = step.rates.inner_rate * jnp.max(jnp.abs(step.series.outer), axis=0)
     off = speed[:, None] * ((active.astype(turned.dtype) * turned) @ frame.overlap)
@@ -217,6 +219,7 @@ def _round(frame: Frame, step: Step, length, chosen, old: _Lanes, passage: Passa
     inner = jnp.where(gone[:, None] & _spanned(frame)[None], 0.0, inner)
     size = jnp.max(jnp.abs(old.modes.height) / frame.norms[None], axis=1)
     through = gone & ~frame.one_sided & (size > AT_ZERO)
+    through = through & must_leave(frame, pull[0], through)
     modes = _through_zero(frame, _resting(modes, gone & ~through), old, through)
     inner = jnp.where(through[:, None], inner - AT_ZERO * BEHIND * old.inner[0], inner)
     undecided = _undecided(

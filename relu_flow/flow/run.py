@@ -101,6 +101,7 @@ class Equation(eqx.Module):
             tolerance=local_tolerance(self.rtol),
             lateness=LATE * self.rtol,
             forced=jnp.array(False),
+            first=jnp.zeros_like(horizon),
             drift=jnp.zeros((2, *pull_error.shape), pull_error.dtype),
         )
         return proposal, step

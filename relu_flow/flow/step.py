@@ -28,6 +28,7 @@ class Step(eqx.Module):
         tolerance: Of the series that neurons follow within the step.
         lateness: How much later a switch may be than it should, relative to its time.
         forced: Whether what switches do to the outputs has to be collected.
+        first: Before which time no neuron switches.
         drift: Bounds of what the step's switches do to each pull: a velocity, and half an
             acceleration.
     """
@@ -43,6 +44,7 @@ class Step(eqx.Module):
     tolerance: Float[Array, ""]
     lateness: Float[Array, ""]
     forced: Bool[Array, ""]
+    first: Float[Array, ""]
     drift: Float[Array, "orders samples"]
 
     def pulls_at(
@@ -57,13 +59,15 @@ class Step(eqx.Module):
 
         Of what the pulls have been told the remainder is left.
         """
-        share = jnp.where(self.forced, TOLD, 1.0) * clock[:, None]
-        return share * (self.drift[:1] + clock[:, None] * self.drift[1:])
+        since = jnp.maximum(clock - self.first, 0.0)[:, None]
+        share = jnp.where(self.forced, TOLD, 1.0) * since
+        return share * (self.drift[:1] + since * self.drift[1:])
 
     def turn_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
         """Bound the integral of that over time, in which what is left cancels."""
-        share = jnp.where(self.forced, TOLD_IN_ALL, 1.0) * clock[:, None] ** 2
-        return share * (self.drift[:1] / 2 + clock[:, None] * self.drift[1:] / 3)
+        since = jnp.maximum(clock - self.first, 0.0)[:, None]
+        share = jnp.where(self.forced, TOLD_IN_ALL, 1.0) * since**2
+        return share * (self.drift[:1] / 2 + since * self.drift[1:] / 3)
 
     def _doubt(self, size: Float[Array, "judged lanes samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.

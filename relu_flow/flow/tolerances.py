@@ -13,13 +13,14 @@ push of `1e-16` beside a pull of order one may be known to all its digits, and d
 | `VANISHED` | eps times the way | Inner weights that end at zero are the rounding of what they came from, some terms of a series long. |
 | `AT_ZERO` | the neuron's size | Inner weights that were so small already when they reach zero again have nowhere to go: they rest. |
 | `BEHIND` | `AT_ZERO` times the weights | How far behind zero a neuron looks for its way: below all rounding of what it had. |
+| `OUTSIDE` | the largest drive | So far must zero be outside the hull of drives before a neuron leaves it: beyond the rounding of the hull (tens of eps), and as much later it leaves. |
 | `DEPENDENT` | eps times the norm | Across the slides so little of an input is left only if it depends on theirs. |
 | `REST` | eps times the pull | What counts as no drive, see `proposal.settle`. |
 | `JUDGED` | coefficients | A push that vanishes with its first three derivatives vanishes: on the way to it a generic flow would meet it only in a problem made for the purpose. |
-| `LATE` | `rtol` | By so much, relative to its time, a bound says that kinks of other neurons may move a switch before the step is cut for it. The bound is orders above what happens where pulls are of one size (at 100 steps are cut for nothing, a third more work); where small pulls decide it is far above `1e-7`. |
+| `LATE` | `rtol` | By so much, relative to its time, a bound says that kinks of other neurons may move a switch before the pulls are told of them, or the step is cut. The bound counts from the step's first switch and is reached where small pulls decide; a hundred times more and such switches come out `1e-7` late at `rtol` of `1e-12`, a hundred times less and steps are expanded again for nothing, a tenth more work. |
 | `TOLD`, `TOLD_IN_ALL` | a ramp; its integral | What the projection of a ramp onto polynomials of degree 6 leaves of it at most, and, since the rest is orthogonal to low polynomials, of its integral (`truncation.py`). |
 | `CUT` | the time to an undecided switch | So short of it a step is cut; what other switches do up to the new step's own decision is then as much smaller. |
-| `GRAZING` | the fastest normal speed | A hit slower than that is told to the user as ill-conditioned; it decides nothing. |
+| `GRAZING` | the fastest normal speed | A hit slower than that is told to the user as ill-conditioned; it decides nothing. Who leaves zero in such an angle to a hyperplane starts on it, and the rules decide. |
 """  # noqa: E501
 
 import jax.numpy as jnp
@@ -32,10 +33,11 @@ ON_HYPERPLANE = 64.0
 VANISHED = 256.0
 AT_ZERO = 1e-10
 BEHIND = 1e-10
+OUTSIDE = 1e-13
 DEPENDENT = 256.0
 REST = 32.0
 JUDGED = 4
-LATE = 1e5
+LATE = 1e2
 CUT = 1e-6
 TOLD = 0.05
 TOLD_IN_ALL = 2e-3

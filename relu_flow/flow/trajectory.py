@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import diffrax as dfx
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -138,6 +139,37 @@ class SwitchLog(eqx.Module):
             move(self.kind, -1), self.num - count,
         )  # fmt: skip
         return log, sides
+
+    def once(self, sides: Int[Array, "width samples"]) -> "SwitchLog":
+        """Return a sorted log in which a pair switches at most once at an instant.
+
+        A neuron that passes zero, or leaves it, looks for its way among modes that last for no
+        time: what counts is what came of it.
+
+        Args:
+            sides: The modes before the first entry.
+        """
+        index = jnp.arange(self.time.shape[0], dtype=jnp.int32)
+        order = jnp.lexsort((index, self.time, self.sample, self.neuron))
+        time, neuron, sample, kind = (
+            array[order] for array in (self.time, self.neuron, self.sample, self.kind)
+        )
+        pair = (neuron == jnp.roll(neuron, 1)) & (sample == jnp.roll(sample, 1)) & (index > 0)
+        again = pair & (time == jnp.roll(time, 1))
+        start = jax.lax.cummax(jnp.where(again, 0, index))
+        after = mode_after(kind)
+        before = jnp.where(pair, jnp.roll(after, 1), sides[neuron, sample])[start]
+        valid = kind >= 0
+        keep = valid & ~jnp.roll(again, -1).at[-1].set(False) & (before != after)
+        kind = jnp.where(start == index, kind, switch_kind(before, after))
+        slot = jnp.where(keep, jnp.cumsum(keep, dtype=jnp.int32) - 1, index.shape[0])
+        empty = SwitchLog.empty(index.shape[0], self.time.dtype)
+        put = lambda rows, values: rows.at[slot].set(values, mode="drop")
+        gone = jnp.sum(valid & ~keep, dtype=jnp.int32)
+        return SwitchLog(
+            put(empty.time, time), put(empty.neuron, neuron), put(empty.sample, sample),
+            put(empty.kind, kind), self.num - gone,
+        ).sorted()  # fmt: skip
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the switches as a table: time, neuron, sample, and the kind's name."""

@@ -30,6 +30,7 @@ from .field import FlowField
 from .frame import Frame
 from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
+from .tolerances import AT_ZERO
 
 # Share of `rtol` that the switches of one step may take, each.
 _SWITCH_SHARE = 2e-2
@@ -49,6 +50,7 @@ class Reach(eqx.Module):
     Attributes:
         length: In the step's unit of time.
         forced: Whether some switch is not quiet.
+        first: Before which time no neuron switches.
         weight: Change of a neuron over a unit of time, relative to its size, per change
             of each output.
         kinks: What a switch does to the outputs: the kink of the neuron's output on its own
@@ -57,6 +59,7 @@ class Reach(eqx.Module):
 
     length: Float[Array, ""]
     forced: Array
+    first: Float[Array, ""]
     weight: Float[Array, " samples"]
     kinks: tuple[Float[Array, "width samples"], Float[Array, "width samples"]]
 
@@ -64,7 +67,7 @@ class Reach(eqx.Module):
     def unknown(cls, shape: tuple[int, ...], dtype) -> "Reach":
         """Return the reach of a step, of neurons and samples, not expanded yet."""
         one, none = jnp.ones((), dtype), jnp.zeros(shape, dtype)
-        return cls(one, jnp.array(False), none[0], (none, none))
+        return cls(one, jnp.array(False), 0 * one, none[0], (none, none))
 
 
 def allowed_reach(
@@ -94,6 +97,7 @@ def allowed_reach(
     delay = jnp.where(audible, delay / reach, jnp.inf)
     scaled, bernstein = scaled_bernstein(limits, jnp.broadcast_to(reach, limits.shape[:1]))
     candidate = jnp.any(bernstein < 0, axis=-1)
+    bounds = jnp.where(candidate, lower_bound(bernstein), jnp.inf)
     floor = floor / reach
     loud = candidate & audible & (floor < 1)
     forced = jnp.any(candidate & audible) if can_force else jnp.array(False)
@@ -107,12 +111,13 @@ def allowed_reach(
     if can_force:
         # A bound of each root will do: what a step leaves out, the next begins with. But where
         # bounds would cut steps to crumbs the roots themselves are sought.
-        first = jnp.where(loud, lower_bound(bernstein), jnp.inf)
+        first = jnp.where(loud, bounds, jnp.inf)
         bound = _refine(flatten(scaled), flatten(first), flatten(delay), flatten(floor))
         key = jax.lax.cond(bound < _CRUMB, search, lambda: bound)
     else:
         key = jax.lax.cond(jnp.any(loud), search, nothing)
-    return Reach(reach * jnp.minimum(key, 1.0), forced, weight, kinks)
+    first = reach * jnp.minimum(jnp.min(bounds), 1.0)
+    return Reach(reach * jnp.minimum(key, 1.0), forced, first, weight, kinks)
 
 
 def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
@@ -153,7 +158,13 @@ def _kink_rate(field: FlowField, step: Step, limits, reach):
     curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
     outer = jnp.abs(weights[1])
     turning = frozen.inner_rate * outer
-    size = jnp.linalg.norm(weights[0], axis=1) + (0.01 * outer if frame.train_outer else 0.0)
+    size = jnp.linalg.norm(weights[0], axis=1)
+    if frame.train_outer:
+        size = size + 0.01 * outer
+    else:
+        # Who has just left zero is renewed within the step.
+        ends = jnp.linalg.norm(evaluate(series.inner, reach), axis=1)
+        size = jnp.where(size < AT_ZERO * ends, ends, size)
     sensitivity = jnp.max(turning / jnp.where(size > 0, size, jnp.inf))
     overlap = jnp.abs(frame.inputs @ frame.inputs.T)
     felt = (frozen.active * (curvature * frame.norms)[None]) @ overlap

@@ -22,6 +22,7 @@ from .taylor import Taylor
 from .tolerances import CUT
 from .trajectory import RESULTS
 from .truncation import Reach, agree, allowed_reach, drift
+from .zero import leave_zero, rest_until
 
 # Expansions in which a step's switches have to agree with its pulls before it is halved, and
 # how often it is halved before it is taken, and counted, as it is.
@@ -30,6 +31,7 @@ _SWEEPS, _HALVINGS = 5, 8
 
 def turn(equation: Equation, run: Run) -> Run:
     """Take one turn: expand the present step, pass through it, and finish it if it is done."""
+    run = _leave_zero(equation, run)
     plan, stop = run.plan, equation.next_stop(run)
     left = (stop - run.t) / run.unit
     told = jnp.where(plan.agreed, plan.told, plan.found)
@@ -42,7 +44,8 @@ def turn(equation: Equation, run: Run) -> Run:
     offset = jnp.where(looking, plan.look.target, reach.length)
     candidates = may_switch(limits, offset)
     drifting = drift(equation.frame, step, reach, candidates)
-    step = eqx.tree_at(lambda s: (s.forced, s.drift), step, (reach.forced, drifting))
+    told_of = (reach.forced, reach.first, drifting)
+    step = eqx.tree_at(lambda s: (s.forced, s.first, s.drift), step, told_of)
     passage = advance(
         equation.frame, step, limits, candidates, offset, run.log, run.counts, ~looking
     )
@@ -59,17 +62,19 @@ def turn(equation: Equation, run: Run) -> Run:
     undecided = jnp.isfinite(passage.undecided)
     cut = undecided | (longer & misled(equation.frame, step, passage, reach.length))
     cut = cut & ~looking & ~unsettled & (sweeps < _SWEEPS * _HALVINGS)
+    # That costs least where the pulls can be told.
+    tell = cut & ~reach.forced & isinstance(equation.options.solver, Taylor)
     before = jnp.where(longer, behind, passage.undecided)
     agreed = (~unsettled | given_up) & ~cut
     halved = unsettled & ~given_up & (sweeps % _SWEEPS == 0)
     shorter = jnp.where(halved, 0.5 * reach.length, reach.length)
-    shorter = jnp.where(cut, jnp.minimum(before, reach.length), shorter)
+    shorter = jnp.where(cut & ~tell, jnp.minimum(before, reach.length), shorter)
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(looking, b, a), new, old)
     plan = Plan(
         sweeps=sweeps,
         told=told,
         found=keep(jnp.where(halved | cut, 0.0, passage.moments), plan.found),
-        reach=eqx.tree_at(lambda r: r.length, reach, shorter),
+        reach=eqx.tree_at(lambda r: (r.length, r.forced), reach, (shorter, reach.forced | tell)),
         agreed=agreed,
         end=keep(state, plan.end),
         truncated=keep(reach.length < step.horizon, plan.truncated),
@@ -116,7 +121,25 @@ def _reach(equation: Equation, step: Step, limits) -> Reach:
     known = (equation.field, step, limits, step.horizon, equation.rtol)
     reach = allowed_reach(*jax.lax.stop_gradient(known), can_force)
     length = jnp.where(reach.length < step.horizon, reach.length, step.horizon)
+    length = rest_until(equation.frame, step, length)
     return eqx.tree_at(lambda r: r.length, reach, length)
+
+
+def _leave_zero(equation: Equation, run: Run) -> Run:
+    """Let neurons that rest at zero and must leave it do so, at the start of a step."""
+    frame, state = equation.frame, run.state
+    if not frame.patterns.shape[0]:
+        return run
+    frozen = equation.frozen(state, run.unit)
+    outputs = equation.field.outputs((state.neurons.inner, state.neurons.outer), frozen)
+    velocity = frozen.inner_rate * state.neurons.outer
+    pull = frame.pull(outputs)
+    modes, inner = leave_zero(frame, state.modes, state.neurons.inner, velocity, pull)
+    neuron = jnp.arange(velocity.shape[0], dtype=jnp.int32)
+    time = jnp.broadcast_to(run.t, neuron.shape)
+    log = run.log.append(time, neuron, state.modes.side, modes.side, neuron >= 0)
+    neurons = eqx.tree_at(lambda n: n.inner, state.neurons, inner)
+    return eqx.tree_at(lambda r: (r.state, r.log), run, (State(neurons, modes), log))
 
 
 def _next_step(equation: Equation, run: Run, resting, end) -> Run:

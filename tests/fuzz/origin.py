@@ -7,24 +7,34 @@ leave if zero is not in it; if it is, it may stay, which is the rule even if ray
 import itertools
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import linprog, nnls
 
 from .decide import Undecidable
 
 
 def cells(geometry):
-    """Return the patterns (cells, samples) that directions in general position can have."""
-    random = np.random.default_rng(0)
-    span = np.linalg.svd(geometry.inputs, full_matrices=False)[2][: geometry.rank]
-    directions = [random.normal(size=(2000, geometry.rank))]
-    for chosen in itertools.combinations(range(geometry.classes), geometry.rank - 1):
-        across = geometry.normals[list(chosen)] @ span.T
-        ray = np.linalg.svd(across)[2][-1] if chosen else np.ones(1)
-        shift = 1e-4 * random.normal(size=(16, geometry.rank))
-        directions += [ray + shift, -ray + shift]
-    active = np.concatenate(directions) @ span @ geometry.inputs.T > 0
-    code = active @ (1 << np.arange(active.shape[1]))
-    return active[np.unique(code, return_index=True)[1]]
+    """Return the patterns (cells, samples) that directions off all hyperplanes can have."""
+    found = []
+    for signs in itertools.product((1.0, -1.0), repeat=geometry.classes):
+        if margin(np.array(signs)[:, None] * geometry.normals) > 1e-12:
+            by_class = np.array(signs)[geometry.of] * np.sign(geometry.factor)
+            found.append(by_class > 0)
+    return np.array(found)
+
+
+def margin(vectors):
+    """Return the largest least product of a direction with vectors, these scaled to one."""
+    length = np.linalg.norm(vectors, axis=1)
+    if not np.all(length > 0):
+        return 0.0
+    rows, count = vectors / length[:, None], vectors.shape[1]
+    result = linprog(
+        np.append(np.zeros(count), -1.0),
+        A_ub=np.column_stack([-rows, np.ones(len(rows))]),
+        b_ub=np.zeros(len(rows)),
+        bounds=[(-1.0, 1.0)] * count + [(None, None)],
+    )
+    return -result.fun
 
 
 def rays(geometry, pull, sign):
@@ -52,13 +62,35 @@ def rays(geometry, pull, sign):
 
 def must_leave(patterns, inputs, pull):
     """Return whether zero is outside the Clarke set; `Undecidable` near its boundary."""
-    points = patterns @ (pull[:, None] * inputs)
-    scale = np.max(np.linalg.norm(points, axis=1))
-    if scale == 0:
-        return False
-    system = np.vstack([points.T / scale, np.ones(len(points))])
-    right = np.append(np.zeros(inputs.shape[1]), 1.0)
-    distance = nnls(system, right)[1]
+    distance = _distance(patterns, inputs, pull)
     if 1e-11 < distance < 1e-6:
         raise Undecidable("zero at the boundary of its Clarke set")
     return distance >= 1e-6
+
+
+def _distance(patterns, inputs, pull):
+    points = patterns @ (pull[:, None] * inputs)
+    scale = np.max(np.linalg.norm(points, axis=1))
+    if scale == 0:
+        return 0.0
+    system = np.vstack([points.T / scale, np.ones(len(points))])
+    right = np.append(np.zeros(inputs.shape[1]), 1.0)
+    return nnls(system, right)[1]
+
+
+def leaves(patterns, inputs, pull_at):
+    """Return when, on the unit interval, zero leaves its Clarke set for good; None if not.
+
+    Args:
+        patterns: All patterns.
+        inputs: Inputs.
+        pull_at: Gives the pulls at a point of the interval.
+    """
+    outside = lambda at: _distance(patterns, inputs, pull_at(at)) > 1e-12
+    if not outside(1.0):
+        return None
+    before, behind = 0.0, 1.0
+    for _ in range(50):
+        middle = 0.5 * (before + behind)
+        before, behind = (before, middle) if outside(middle) else (middle, behind)
+    return behind

@@ -270,7 +270,6 @@ class Flow:
             self.solution.steps += 1
             if self.solution.steps > STEPS:
                 raise Undecidable("too many steps")
-            self.watch_zero()
             if self.rests():
                 self.record(steps.Still(self), self.end, 1.0)
                 self.time = self.end
@@ -285,11 +284,16 @@ class Flow:
                 self.record(taken, self.time, graze.where)
                 self.time += graze.where * taken.length
                 raise Undecidable(str(graze)) from graze
+            leave = self.zero_left(taken, when)
+            if leave is not None:
+                when, hits, exits = leave, {}, ()
             self.record(taken, self.time, when)
             self.advance(taken, when)
             self.order, self.late = {}, set()
             if hits:
                 self.meet(taken, hits, exits)
+            if leave is not None:
+                self.leave_zero()
             self.renormalise()
 
     def advance(self, taken, when):
@@ -339,21 +343,41 @@ class Flow:
                 raise Undecidable("zero may be left, and may be stayed at")
             self.at_zero[j] = self.time
             self.modes[j] = -1
-        elif len(rays) != 1:
-            raise Undecidable(f"{len(rays)} rays from zero, which must be left")
         else:
-            self.modes[j] = rays[0]
-            self.order.update({(j, r): 1 for r, mode in enumerate(rays[0]) if mode})
+            self.leave(j, rays)
         self.prepare()
 
-    def watch_zero(self):
-        """Make sure that the neurons at zero stay there, and only there."""
-        resting = [j for j in self.at_zero if self.v[j] != 0]
-        if not resting:
-            return
+    def leave(self, j, rays):
+        """Let a neuron at zero go along the only ray there is."""
+        if len(rays) != 1:
+            raise Undecidable(f"{len(rays)} rays from zero, which must be left")
+        self.modes[j] = rays[0]
+        self.order.update({(j, r): 1 for r, mode in enumerate(rays[0]) if mode})
+
+    def zero_left(self, taken, when):
+        """Return when in a step the neurons at zero have to leave it; None if not before `when`."""
+        if not any(self.v[j] != 0 for j in self.at_zero):
+            return None
+        if self.cells is None:
+            self.cells = origin.cells(self.geometry)
+        pull_at = lambda at: taken.row(at * when) @ taken.pull
+        at = origin.leaves(self.cells, self.inputs, pull_at)
+        return None if at is None else at * when
+
+    def leave_zero(self):
+        """Let the neurons at zero go that must."""
+        old = self.geometry.sides(self.modes)
         pull = self.pulls(self.outputs(self.z, self.v)[0])
-        if origin.must_leave(self.cells, self.inputs, pull):
-            raise Undecidable("zero is left")
+        for j in [j for j in self.at_zero if self.v[j] != 0]:
+            old[j] = 0
+            self.leave(j, origin.rays(self.geometry, pull, np.sign(self.v[j])))
+            del self.at_zero[j]
+            self.previous = None
+        new = self.geometry.sides(self.modes)
+        for j, i in np.argwhere(old != new):
+            kind = KINDS[int(old[j, i]), int(new[j, i])]
+            self.solution.events.append((self.time, int(j), int(i), kind))
+        self.prepare()
 
     def watch_pins(self, taken):
         """Note rests on hyperplanes that become repelling; staying there is the rule."""

@@ -26,6 +26,22 @@ def test_random_problems(train, loss, kind):
     assert not describe(lines)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("coplanar", 2, "square", "inner", "sum"),
+        ("generic", 1, "logistic", "inner", "mean"),
+        ("opposite", 6, "square", "inner", "sum"),
+        ("repeated", 5, "exp", "inner", "mean"),
+        ("twins", 3, "logistic", "inner", "sum"),
+    ],
+)
+def test_zero_that_must_be_left(case):
+    """Assert that neurons that came to zero leave it when it leaves their Clarke set."""
+    line = campaign.examine(case)
+    assert (line["word"], line["reason"]) == ("right", ""), line
+
+
 def test_most_problems_are_decided():
     """Assert that the comparison is not empty: few problems are refused, hardly any early."""
     refused = 0

@@ -1,0 +1,117 @@
+r"""A neuron at zero while the outer layer is fixed: how long it rests, and how it leaves.
+
+Near zero the drive depends on a neuron's direction alone: it is $D_A = \sum_{i \in A} g_i x_i$ for
+the pattern $A$ of that direction. Zero is a solution as long as it lies in the hull of all $v D_A$
+(Clarke's set, over the patterns that directions have), whether or not other solutions lead
+away: then the neuron rests. When zero is outside, the neuron has to leave. It sets out
+along the hull's point nearest to zero, the smallest velocity, and every drive has a
+positive part along that: it cannot come back while the pulls are what they are.
+
+There are of order n^(rank - 1) patterns, so that this is done for few inputs of low dimension only
+(`arrangement.py`). Elsewhere a neuron that comes to zero goes straight on if that leads
+away from zero, and otherwise rests for good. Where some direction is inactive on all
+inputs zero is in the hull whatever the pulls are.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .._series import evaluate
+from .frame import Frame, norm
+from .hull import Nearest, nearest
+from .step import Step
+from .switching import ACTIVE, INACTIVE, Modes
+from .tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, eps
+
+# Halvings of a step until the time at which zero is left is known to rounding.
+_HALVINGS = 50
+
+
+def smallest_drive(frame: Frame, pull: Float[Array, " samples"]) -> Nearest:
+    """Return the smallest drive that zero allows in some pulls; `outside`: it has to be left."""
+    # Which way it sets out by next to nothing has no derivative, nor has when.
+    drives = jax.lax.stop_gradient((frame.patterns * pull[None]) @ frame.inputs)
+    found = nearest(drives)
+    clear = norm(found.point) > OUTSIDE * jnp.max(norm(drives))
+    return eqx.tree_at(lambda n: n.outside, found, found.outside & clear & frame.watched)
+
+
+def must_leave(frame: Frame, pull: Float[Array, "lanes samples"], rests: Bool[Array, " lanes"]):
+    """Return which neurons at zero do not stay there; where it is not known, all of them."""
+    if not frame.patterns.shape[0]:
+        return jnp.full(rests.shape, True)
+    outside = lambda: jax.vmap(lambda pull: smallest_drive(frame, pull).outside)(pull)
+    leave = jax.lax.cond(jnp.any(rests), outside, lambda: jnp.zeros_like(rests))
+    return leave | ~frame.watched
+
+
+def at_zero(frame: Frame, modes: Modes, outer: Float[Array, " width"]) -> Bool[Array, " width"]:
+    """Return which neurons are at zero, within the inputs' span, and could move."""
+    return jnp.all((modes.height == 0) | ~frame.own[None], axis=1) & (outer != 0)
+
+
+def rest_until(frame: Frame, step: Step, length: Float[Array, ""]) -> Float[Array, ""]:
+    """Return how far a step may go until neurons at zero have to leave; at most `length`."""
+    if not frame.patterns.shape[0]:
+        return length
+    resting = jnp.any(at_zero(frame, step.modes, step.series.outer[0]))
+    leave = lambda t: smallest_drive(frame, evaluate(step.series.pull, t)).outside
+
+    def halve(_, bracket):
+        before, behind = bracket
+        middle = 0.5 * (before + behind)
+        there = leave(middle)
+        return jnp.where(there, before, middle), jnp.where(there, middle, behind)
+
+    def search():
+        bracket = (jnp.zeros_like(length), length)
+        behind = jax.lax.fori_loop(0, _HALVINGS, halve, bracket)[1]
+        # So far behind that rounding does not take it back.
+        margin = 256 * eps(length) * (jnp.abs(step.start / step.unit) + behind)
+        return jnp.minimum(behind + margin, length)
+
+    leaving = jax.lax.cond(resting, lambda: leave(length), lambda: jnp.array(False))
+    return jax.lax.cond(leaving, search, lambda: length)
+
+
+def leave_zero(
+    frame: Frame,
+    modes: Modes,
+    inner: Float[Array, "width features"],
+    velocity: Float[Array, " width"],
+    pull: Float[Array, " samples"],
+) -> tuple[Modes, Float[Array, "width features"]]:
+    """Set out who is at zero and has to leave it, by next to nothing.
+
+    Args:
+        frame: The problem.
+        modes: All modes.
+        inner: All inner weights.
+        velocity: How far each would get in a step for a drive of one.
+        pull: The pulls.
+
+    Returns:
+        Modes and inner weights; the ordinary rules decide about hyperplanes along the way out.
+    """
+
+    def go():
+        found = smallest_drive(frame, pull)
+        drive = found.point
+        gone = at_zero(frame, modes, velocity) & found.outside
+        way = AT_ZERO * BEHIND * velocity
+        height = frame.inputs @ drive
+        near = jnp.abs(height) <= GRAZING * norm(drive) * frame.norms
+        height = way[:, None] * jnp.where(near & frame.own, 0.0, height)[None]
+        side = jnp.where(height > 0, ACTIVE, INACTIVE)[:, frame.representative]
+        side = jnp.where(frame.factor > 0, side, 1 - side)
+        side = jnp.where(near[frame.representative], INACTIVE, side).astype(modes.side.dtype)
+        unused = jnp.full_like(modes.slides, frame.norms.shape[0])
+        out = Modes(side, height, unused, jnp.zeros_like(modes.dual))
+        choose = lambda a, b: jnp.where(gone.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+        moved = inner + way[:, None] * drive[None]
+        return jax.tree.map(choose, (out, moved), (modes, inner))
+
+    resting = jnp.any(at_zero(frame, modes, velocity))
+    return jax.lax.cond(resting, go, lambda: (modes, inner))

@@ -1,0 +1,135 @@
+"""A neuron at zero, the outer layer fixed: when it must leave, and what that is decided from."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.optimize
+
+import relu_flow as rf
+from relu_flow.flow.arrangement import patterns
+from relu_flow.flow.hull import nearest
+
+from .fuzz import origin
+from .fuzz.geometry import Geometry
+
+INPUTS = np.array([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [-0.8, -0.6]])
+
+
+def outside(drives):
+    """Return whether a direction has a positive product with all drives: a linear programme."""
+    features = drives.shape[1]
+    found = scipy.optimize.linprog(
+        np.append(np.zeros(features), -1.0),
+        A_ub=np.column_stack([-drives, np.ones(len(drives))]),
+        b_ub=np.zeros(len(drives)),
+        bounds=[(-1.0, 1.0)] * features + [(None, None)],
+    )
+    return -found.fun > 1e-12
+
+
+def leaving_time(targets, inner, end):
+    """Return when zero leaves the hull, beside one neuron that is active on the first two inputs.
+
+    Its pulls follow a linear equation, g' = -K g with K the Gram matrix of these inputs.
+    """
+    gram = INPUTS[:2] @ INPUTS[:2].T
+    start = targets[:2] - INPUTS[:2] @ inner
+    cells = origin.cells(Geometry(INPUTS))
+
+    def beyond(t):
+        """Return by how much the widest gap between directions of drives exceeds half a turn."""
+        pull = np.concatenate([scipy.linalg.expm(-gram * t) @ start, targets[2:]])
+        drives = cells @ (pull[:, None] * INPUTS)
+        angles = np.sort(np.arctan2(drives[:, 1], drives[:, 0]))
+        return np.max(np.diff(np.append(angles, angles[0] + 2 * np.pi))) - np.pi
+
+    return scipy.optimize.brentq(beyond, 0.0, end, xtol=1e-15, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("targets", "inner", "end"),
+    [
+        ([2.26, 1.17, -0.75, -0.82], [2.33, -0.66], 0.7),
+        ([-0.09, 0.46, -1.04, -1.61], [0.78, -0.53], 1.5),
+        ([0.4, 0.77, -1.12, -1.31], [1.45, -0.38], 2.0),
+    ],
+)
+def test_zero_is_left_when_it_leaves_the_hull(targets, inner, end):
+    """Assert when a neuron at zero sets out: not before it has to, and then at once."""
+    expected = leaving_time(np.array(targets), np.array(inner), end)
+    problem = rf.Problem(INPUTS, targets, rf.SquareLoss(), reduction="sum", train="inner")
+    network = rf.TwoLayerReLU([[0.0, 0.0], inner], [1.0, 1.0])
+    ts = [0.5 * expected, 0.99 * expected, end]
+    trajectory = rf.solve(problem, network, end, ts=ts)
+    mine = np.asarray(trajectory.switches.neuron) == 0
+    first = float(np.min(np.asarray(trajectory.switches.time)[mine]))
+    # Zero has to be outside by more than rounding, which takes a while.
+    assert first == pytest.approx(expected, rel=2e-10)
+    weights = np.asarray(trajectory.networks.inner_weight)[:, 0]
+    assert np.all(weights[:2] == 0)
+    assert np.all(np.isfinite(weights[2]))
+    assert np.any(weights[2] != 0)
+
+
+def test_zero_is_left_at_the_start():
+    """Assert that a neuron that starts at zero, outside the hull, sets out at once."""
+    targets = [-2.0, -2.0, 1.0, 1.0]  # drives of all patterns point to the left
+    problem = rf.Problem(INPUTS, targets, rf.SquareLoss(), reduction="sum", train="inner")
+    network = rf.TwoLayerReLU([[0.0, 0.0], [0.0, 0.0]], [1.0, 0.0])
+    trajectory = rf.solve(problem, network, 0.7, ts=[0.1, 0.2, 0.7])
+    weights = np.asarray(trajectory.networks.inner_weight)
+    assert np.all(weights[:, 0, 0] < 0)
+    assert np.all(weights[:, 1] == 0)
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (6, 3), (5, 4)])
+def test_patterns_are_those_of_a_linear_programme(shape):
+    """Assert that no cell is missing and none is made up, of degenerate inputs too."""
+    random = np.random.default_rng(0)
+    for trial in range(6):
+        inputs = random.integers(-2, 3, size=shape).astype(float)
+        inputs = inputs + (random.normal(size=shape) if trial % 2 else 0.0)
+        if trial == 4:
+            inputs[:, -1] = inputs[:, 0]  # one dimension short
+        inputs[np.all(inputs == 0, axis=1)] = 1.0
+        rank = np.linalg.matrix_rank(inputs)
+        if rank < shape[1] - 1:
+            continue
+        found = patterns(jnp.asarray(inputs), jnp.asarray(rank, jnp.int32))
+        ours = {tuple(row) for row in np.asarray(found, int)}
+        theirs = {tuple(row) for row in origin.cells(Geometry(inputs)).astype(int)}
+        assert ours == theirs
+
+
+def test_many_patterns_are_not_listed():
+    inputs = jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)))
+    assert patterns(inputs, jnp.asarray(3, jnp.int32)).shape == (0, 40)
+
+
+@pytest.mark.parametrize("features", [2, 3])
+def test_nearest_point_of_a_hull(features):
+    """Assert the conditions that only the nearest point has, and the sign of the distance."""
+    random, compiled = np.random.default_rng(features), eqx.filter_jit(nearest)
+    for trial in range(40):
+        points = random.normal(size=(30, features))
+        if trial % 2:
+            # Zero is outside by a little, or by a lot.
+            direction = random.normal(size=features)
+            direction /= np.linalg.norm(direction)
+            gap = 10.0 ** -random.integers(0, 10)
+            points += (gap - np.min(points @ direction)) * direction
+        found = compiled(jnp.asarray(points))
+        point = np.asarray(found.point)
+        assert bool(found.outside) == outside(points)
+        if found.outside:
+            square = point @ point
+            assert np.min(points @ point) >= square * (1 - 1e-6)
+            weights, gap = scipy.optimize.nnls(
+                np.vstack([points.T, np.ones(30)]), np.append(point, 1.0)
+            )
+            assert gap < 1e-12
+            assert np.all(weights >= 0)
+        else:
+            assert np.linalg.norm(point) < 1e-12
