@@ -45,7 +45,9 @@ def leaving_time(targets, inner, end):
         angles = np.sort(np.arctan2(drives[:, 1], drives[:, 0]))
         return np.max(np.diff(np.append(angles, angles[0] + 2 * np.pi))) - np.pi
 
-    return scipy.optimize.brentq(beyond, 0.0, end, xtol=1e-15, rtol=1e-14)
+    found = scipy.optimize.brentq(beyond, 0.0, end, xtol=1e-15)
+    assert isinstance(found, float)
+    return found
 
 
 @pytest.mark.parametrize(

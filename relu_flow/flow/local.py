@@ -191,7 +191,7 @@ def misled(frame: Frame, step: Step, passage: Passage, length: Float[Array, ""])
     step = eqx.tree_at(lambda s: s.first, step, jnp.minimum(passage.first, length))
     turned = step.turn_at(length[None])
     active = (step.modes.side == ACTIVE) | (passage.modes.side == ACTIVE)
-    speed = step.rates.inner_rate * jnp.max(jnp.abs(step.series.outer), axis=0)
+    speed = step.rates.inner_rate * series_size(step.series.outer[..., None], length)
     off = speed[:, None] * ((active.astype(turned.dtype) * turned) @ frame.overlap)
     height = passage.modes.height
     moved = passage.speed * (jnp.abs(step.start / step.unit) + length)
@@ -330,7 +330,7 @@ def _undecided(frame: Frame, step: Step, old: _Lanes, rate, index, moved, clock,
     turned = jnp.sum(
         (old.modes.side == ACTIVE).astype(row.dtype) * step.turn_at(clock) * row, axis=1
     )
-    off = rate * jnp.max(jnp.abs(old.outer), axis=0) * turned
+    off = rate * series_size(old.outer[..., None], moved) * turned
     if slots:
         slot = jnp.maximum(index - samples, 0) % slots
         dual = jnp.take_along_axis(old.modes.dual, slot[:, None, None], axis=1)[:, 0]

@@ -101,8 +101,11 @@ class Equation(eqx.Module):
             tolerance=local_tolerance(self.rtol),
             lateness=LATE * self.rtol,
             forced=jnp.array(False),
+            told=jnp.array(False),
             first=jnp.zeros_like(horizon),
-            drift=jnp.zeros((2, *pull_error.shape), pull_error.dtype),
+            length=horizon,
+            drift=jnp.zeros_like(pull_error),
+            left=jnp.zeros_like(pull_error),
         )
         return proposal, step
 

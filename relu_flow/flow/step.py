@@ -10,7 +10,7 @@ from .frame import Frame
 from .roots import deflate, to_bernstein
 from .switching import Modes, Motion, constraints, shifted
 from .taylor import Expansion
-from .tolerances import JUDGED, ROUNDING, TOLD, TOLD_IN_ALL, eps, smallest
+from .tolerances import JUDGED, PEAK, ROUNDING, eps, smallest
 
 
 class Step(eqx.Module):
@@ -28,9 +28,11 @@ class Step(eqx.Module):
         tolerance: Of the series that neurons follow within the step.
         lateness: How much later a switch may be than it should, relative to its time.
         forced: Whether what switches do to the outputs has to be collected.
+        told: Whether the pulls were told of it.
         first: Before which time no neuron switches.
-        drift: Bounds of what the step's switches do to each pull: a velocity, and half an
-            acceleration.
+        length: How far the step goes.
+        drift: Bounds of the velocity that the step's switches give each pull.
+        left: What the pulls were not told of, integrated over time.
     """
 
     series: Expansion
@@ -44,8 +46,11 @@ class Step(eqx.Module):
     tolerance: Float[Array, ""]
     lateness: Float[Array, ""]
     forced: Bool[Array, ""]
+    told: Bool[Array, ""]
     first: Float[Array, ""]
-    drift: Float[Array, "orders samples"]
+    length: Float[Array, ""]
+    drift: Float[Array, " samples"]
+    left: Float[Array, " samples"]
 
     def pulls_at(
         self, clock: Float[Array, " lanes"]
@@ -57,17 +62,15 @@ class Step(eqx.Module):
     def drift_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
         """Bound what the switches up to a time have done to each pull.
 
-        Of what the pulls have been told the remainder is left.
+        What is left of a kink that was told is so high for so long that its integral is `left`.
         """
-        since = jnp.maximum(clock - self.first, 0.0)[:, None]
-        share = jnp.where(self.forced, TOLD, 1.0) * since
-        return share * (self.drift[:1] + since * self.drift[1:])
+        since = jnp.maximum(clock - self.first, 0.0)[:, None] * self.drift[None]
+        return jnp.where(self.told, PEAK * jnp.sqrt(self.left * self.drift)[None], since)
 
     def turn_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
         """Bound the integral of that over time, in which what is left cancels."""
-        since = jnp.maximum(clock - self.first, 0.0)[:, None]
-        share = jnp.where(self.forced, TOLD_IN_ALL, 1.0) * since**2
-        return share * (self.drift[:1] / 2 + since * self.drift[1:] / 3)
+        since = 0.5 * jnp.maximum(clock - self.first, 0.0)[:, None] ** 2 * self.drift[None]
+        return jnp.where(self.told, self.left[None], since)
 
     def _doubt(self, size: Float[Array, "judged lanes samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.

@@ -17,8 +17,8 @@ push of `1e-16` beside a pull of order one may be known to all its digits, and d
 | `DEPENDENT` | eps times the norm | Across the slides so little of an input is left only if it depends on theirs. |
 | `REST` | eps times the pull | What counts as no drive, see `proposal.settle`. |
 | `JUDGED` | coefficients | A push that vanishes with its first three derivatives vanishes: on the way to it a generic flow would meet it only in a problem made for the purpose. |
-| `LATE` | `rtol` | By so much, relative to its time, a bound says that kinks of other neurons may move a switch before the pulls are told of them, or the step is cut. The bound counts from the step's first switch and is reached where small pulls decide; a hundred times more and such switches come out `1e-7` late at `rtol` of `1e-12`, a hundred times less and steps are expanded again for nothing, a tenth more work. |
-| `TOLD`, `TOLD_IN_ALL` | a ramp; its integral | What the projection of a ramp onto polynomials of degree 6 leaves of it at most, and, since the rest is orthogonal to low polynomials, of its integral (`truncation.py`). |
+| `LATE` | `rtol` | By so much, relative to its time, a bound says that kinks of other neurons may move a switch before the pulls are told of them, or the step is cut. Where small pulls decide the bound is reached: ten times more, and switches came out `1e-9` late at `rtol` of `1e-12`; ten times less, and wide networks take steps for nothing. |
+| `LEFT`, `PEAK` | the two highest coefficients; the root of kink times that | What the projection of a kink onto polynomials of degree 6 leaves, integrated up to any time, and at any time: found on a grid of kinks, reached by those at the ends of a step (`truncation.py`). |
 | `CUT` | the time to an undecided switch | So short of it a step is cut; what other switches do up to the new step's own decision is then as much smaller. |
 | `GRAZING` | the fastest normal speed | A hit slower than that is told to the user as ill-conditioned; it decides nothing. Who leaves zero in such an angle to a hyperplane starts on it, and the rules decide. |
 """  # noqa: E501
@@ -39,8 +39,8 @@ REST = 32.0
 JUDGED = 4
 LATE = 1e2
 CUT = 1e-6
-TOLD = 0.05
-TOLD_IN_ALL = 2e-3
+LEFT = 0.041
+PEAK = 1.41
 GRAZING = 1e-6
 
 

@@ -30,7 +30,7 @@ from .field import FlowField
 from .frame import Frame
 from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
-from .tolerances import AT_ZERO
+from .tolerances import AT_ZERO, LEFT
 
 # Share of `rtol` that the switches of one step may take, each.
 _SWITCH_SHARE = 2e-2
@@ -53,8 +53,9 @@ class Reach(eqx.Module):
         first: Before which time no neuron switches.
         weight: Change of a neuron over a unit of time, relative to its size, per change
             of each output.
-        kinks: What a switch does to the outputs: the kink of the neuron's output on its own
-            sample, and twice that of its velocity on all, for a unit of `gram`.
+        kinks: How much a switch changes the velocity of the outputs: of the neuron's own sample
+            because its height bends there, and of all samples because its drive jumps, for a
+            unit of `gram`.
     """
 
     length: Float[Array, ""]
@@ -191,9 +192,13 @@ def _kink_rate(field: FlowField, step: Step, limits, reach):
 
 
 def drift(
-    frame: Frame, step: Step, reach: Reach, candidates: Bool[Array, "width constraints"]
-) -> Float[Array, "orders samples"]:
-    """Bound what the step's switches do to each pull, by a velocity and half an acceleration.
+    frame: Frame,
+    step: Step,
+    reach: Reach,
+    candidates: Bool[Array, "width constraints"],
+    told: Float[Array, "moments samples"],
+) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
+    """Bound the velocity that the step's switches give each pull, and what `told` leaves.
 
     A neuron that crosses a hyperplane leaves the course of its output there, and, since
     its own drive has changed, the course of its outputs on other samples.
@@ -213,7 +218,8 @@ def drift(
     turned = jnp.where(turning, reach.kinks[1], 0.0) @ jnp.abs(frame.gram)
     feels = (step.rates.active > 0) | turning
     bent = jnp.sum(jnp.where(feels, turned, 0.0), axis=0)
-    return curvature[None] * jnp.stack([crossed, 0.5 * bent])
+    left = LEFT * reach.length * jnp.sum(jnp.abs(told[-2:]), axis=0)
+    return curvature * (crossed + bent), curvature * left
 
 
 def no_moments(samples: int, dtype) -> Float[Array, "moments samples"]:

@@ -43,9 +43,11 @@ def turn(equation: Equation, run: Run) -> Run:
     looking = plan.agreed
     offset = jnp.where(looking, plan.look.target, reach.length)
     candidates = may_switch(limits, offset)
-    drifting = drift(equation.frame, step, reach, candidates)
-    told_of = (reach.forced, reach.first, drifting)
-    step = eqx.tree_at(lambda s: (s.forced, s.first, s.drift), step, told_of)
+    drifting, left_out = drift(equation.frame, step, reach, candidates, told)
+    informed = jnp.any(told != 0)
+    known = (reach.forced, informed, reach.first, reach.length, drifting, left_out)
+    fields = lambda s: (s.forced, s.told, s.first, s.length, s.drift, s.left)
+    step = eqx.tree_at(fields, step, known)
     passage = advance(
         equation.frame, step, limits, candidates, offset, run.log, run.counts, ~looking
     )
@@ -63,18 +65,23 @@ def turn(equation: Equation, run: Run) -> Run:
     cut = undecided | (longer & misled(equation.frame, step, passage, reach.length))
     cut = cut & ~looking & ~unsettled & (sweeps < _SWEEPS * _HALVINGS)
     # That costs least where the pulls can be told.
-    tell = cut & ~reach.forced & isinstance(equation.options.solver, Taylor)
+    tell = cut & ~informed & (sweeps <= 2) & isinstance(equation.options.solver, Taylor)
     before = jnp.where(longer, behind, passage.undecided)
     agreed = (~unsettled | given_up) & ~cut
     halved = unsettled & ~given_up & (sweeps % _SWEEPS == 0)
     shorter = jnp.where(halved, 0.5 * reach.length, reach.length)
     shorter = jnp.where(cut & ~tell, jnp.minimum(before, reach.length), shorter)
+    # Of the first switch there was but a bound.
+    first = jnp.maximum(reach.first, (1 - CUT) * jnp.minimum(passage.first, reach.length))
+    first = jnp.where(looking, reach.first, first)
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(looking, b, a), new, old)
     plan = Plan(
         sweeps=sweeps,
         told=told,
-        found=keep(jnp.where(halved | cut, 0.0, passage.moments), plan.found),
-        reach=eqx.tree_at(lambda r: (r.length, r.forced), reach, (shorter, reach.forced | tell)),
+        found=keep(jnp.where(halved | (cut & ~tell), 0.0, passage.moments), plan.found),
+        reach=eqx.tree_at(
+            lambda r: (r.length, r.forced, r.first), reach, (shorter, reach.forced | tell, first)
+        ),
         agreed=agreed,
         end=keep(state, plan.end),
         truncated=keep(reach.length < step.horizon, plan.truncated),
