@@ -95,15 +95,18 @@ def solve(
     Switches that do not yet matter to other neurons cost no step of their own.
 
     Where solutions are not unique the choice is: a neuron on a repelling hyperplane stays
-    there, its velocity being the smallest possible (counted in `stats["repels"]`); a
-    neuron whose inner weights are zero rests for ever. One whose inner weights become zero
-    (possible if |v| > |w|; counted in `stats["vanished"]`) rests if some direction leaves all
-    inputs inactive; else it goes straight on, next to zero, where the rules at hyperplanes
-    lead it away or back, and if back, it rests. What is decided at `t0` about neurons that
+    there, its velocity being the smallest possible (counted in `stats["repels"]`). A neuron
+    whose inner weights are zero rests; with both layers trained for ever, with the inner alone
+    as long as zero is in the hull of the drives of all patterns that directions have, and then
+    it leaves. (For inputs of more than `flow/arrangement.py` lists patterns for, it rests for
+    ever.) One whose inner weights become zero (possible if |v| > |w|; counted in
+    `stats["vanished"]`) rests likewise, and where it has to leave goes straight on, if the rules
+    at hyperplanes next to zero lead it away. What is decided at `t0` about neurons that
     start on a hyperplane is in `initial_sides`, not among the switches. Once the drive of
     every neuron is zero, to rounding or to what errors of steps may leave (a tenth of `rtol`
     of the pulls, or about a tenth of `rtol` of the outputs and targets), the network is left
-    alone (`stats["settled"]` is when): after that there would be only noise.
+    alone (`stats["settled"]` is when): after that there would be only noise. A pull below
+    `4e-307` counts as zero.
     Inputs that share a hyperplane (parallel, opposite or repeated) switch together.
 
     Forward mode works (`jax.jvp`, `jax.jacfwd`): times of milestones and switches, and states,
@@ -113,7 +116,8 @@ def solve(
     order. So at a tie of several neurons each switch has its own, valid to both sides; where
     one neuron meets several hyperplanes at once it is one-sided, valid for changes that keep
     the order that was found. Inputs that share a hyperplane are taken to go on sharing it, and
-    a switch that a change would bring about or do away with is not foreseen. With scales
+    a switch that a change would bring about or do away with is not foreseen, nor does the time
+    at which a neuron has to leave zero move. With scales
     below about e^-180 derivatives may be `nan`.
 
     Args:
