@@ -89,7 +89,9 @@ def _propose_series(solver: Taylor, field, weights, frozen, rtol, forcing) -> Pr
     # In the unit in which coefficients neither fade nor grow, so that those of a pull are
     # numbers as long as the pull is one. Series that end reach anywhere and tell no unit.
     unit = reach * tolerance ** (-1.0 / solver.series_order)
-    unit = jnp.where(jnp.isfinite(reach), unit, 1.0)
+    # It matters only there: elsewhere the unit is the step's own reach.
+    tiny = jnp.max(jnp.abs(series.pull[0])) < jnp.finfo(reach.dtype).tiny ** 0.75
+    unit = jnp.where(jnp.isfinite(reach), jnp.where(tiny, unit, reach), 1.0)
     return Proposal(series, reach, reach, unit, jnp.array(True), jnp.array(False))
 
 
