@@ -341,6 +341,8 @@ def _undecided(frame: Frame, step: Step, old: _Lanes, rate, index, moved, clock,
     limit = jnp.take_along_axis(old.limits, index[:, None, None], axis=1)[:, 0].T
     order = jnp.arange(1.0, limit.shape[0], dtype=limit.dtype)[:, None]
     slope = jnp.abs(evaluate(limit[1:] * order, moved))
+    # What is violated by more, by a switch of this neuron's own that changed it, is violated then.
+    off = jnp.where(evaluate(limit, moved) < -off, 0.0, off)
     late = off / jnp.where(slope > 0, slope, jnp.inf)
     unsure = change.unsure | (late > step.lateness * (begun + clock))
     # A step that ends any sooner would not get on.
