@@ -1,0 +1,183 @@
+"""Small problems on which a decision at a hyperplane was once wrong, each for a whole kind.
+
+Times are those of a program in arbitrary precision (40 digits, Filippov solutions at the kinks).
+Whatever the steps, the switches must be the same: other tolerances and times to save take others.
+"""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.optimize
+
+import relu_flow as rf
+from relu_flow import SwitchKind
+
+ENTER, DIE, WAKE = SwitchKind.SLIDE_ENTER, SwitchKind.DEACTIVATE, SwitchKind.ACTIVATE
+LEAVE = SwitchKind.SLIDE_EXIT_INACTIVE
+XOR = [[-1, -1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 1]]
+
+
+def solve(inputs, targets, inner, outer, end, loss=None, reduction="sum", train="both", **more):
+    """Solve a problem given in lists."""
+    data = np.asarray(inputs, float), np.asarray(targets, float)
+    problem = rf.Problem(data[0], data[1], loss or rf.SquareLoss(), reduction, train=train)
+    scale = more.pop("log_scale", 0.0)
+    network = rf.TwoLayerReLU(np.asarray(inner, float), np.asarray(outer, float), scale)
+    return problem, rf.solve(problem, network, end, **more)
+
+
+def switches(trajectory):
+    """Return what switched: (time, neuron, sample, kind)."""
+    log = trajectory.switches
+    columns = (np.asarray(column) for column in (log.time, log.neuron, log.sample, log.kind))
+    return [
+        (float(t), *map(int, rest)) for t, *rest in zip(*columns, strict=True) if np.isfinite(t)
+    ]
+
+
+ALONE = {
+    "slide": (
+        [[0.01, 0.69], [-0.32, 0.74]], [-0.47, 0.28], [[-0.5, 0.12]],
+        [(0.382090648087753726, 0, 0, ENTER)],
+    ),
+    "death": (
+        [[0.376997, -0.237774], [-0.673663, -0.153805]], [-0.888526, 0.490284],
+        [[-0.05149, -0.827538]], [(0.74710370503364052, 0, 0, DIE)],
+    ),
+    "zero after a slide": (
+        [[-1, -0.9], [0.7, 0.2]], [-0.8, -0.7], [[-0.1, -0.2]],
+        [(0.129877297918931, 0, 1, WAKE), (0.191675214310619, 0, 0, ENTER),
+         (0.489758887616032, 0, 0, LEAVE), (0.489758887616032, 0, 1, DIE)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("rtol", [1e-8, 1e-10, 1e-12])
+@pytest.mark.parametrize("name", ALONE)
+def test_one_neuron_with_a_fixed_outer_weight(name, rtol, saved):
+    """Assert that slides, deaths and rests at zero are told apart at any tolerance."""
+    inputs, targets, inner, right = ALONE[name]
+    ts = np.linspace(0.3, 3.0, 10) if saved else None
+    _, run = solve(inputs, targets, inner, [1], 3.0, train="inner", rtol=rtol, ts=ts)
+    found = switches(run)
+    assert [what[1:] for what in found] == [what[1:] for what in right]
+    times = [[what[0] for what in some] for some in (found, right)]
+    np.testing.assert_allclose(*times, rtol=max(20 * rtol, 3e-15))
+    if name.startswith("zero"):
+        assert int(run.stats["vanished"]) == 1
+        assert float(run.network.log_norm()[0]) == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "inner", "last"),
+    [
+        ([[1.2, 1.6], [-1.3, -1.2]], [-1.8, -1], [[-1.6, -0.6]], 2.22445143115203),
+        ([[-1.1, 0.2], [0.8, -1.1]], [-0.5, -1], [[-0.6, 0.1]], 0.703533207636868),
+    ],
+)
+def test_zero_is_reached_once_and_kept(inputs, targets, inner, last):
+    """Assert that a neuron that reaches zero stays there, and when it does."""
+    _, run = solve(inputs, targets, inner, [1], 3.0, train="inner")
+    found = switches(run)
+    assert len(found) == 3
+    np.testing.assert_allclose(found[-1][0], last, rtol=1e-13)
+    assert float(run.network.log_norm()[0]) == -np.inf
+
+
+@pytest.mark.parametrize("rtol", [1e-9, 1e-12])
+def test_a_fitted_dead_sample_beside_targets_of_zero(rtol):
+    """Assert that a pull of zero beside others decides as its sum with them says: one slide."""
+    inputs, inner = [[-1, -1, 1], [1, -1, 1], [-1, 1, 1]], [[-0.1, -0.2, 0], [0.1, -0.8, 0]]
+    _, run = solve(inputs, [0, 1, 0], inner, [1, 1], 6.0, train="inner", rtol=rtol)
+    (found,) = switches(run)
+    assert found[1:] == (0, 0, ENTER)
+    np.testing.assert_allclose(found[0], 0.161234497901955, rtol=max(20 * rtol, 3e-15))
+
+
+@pytest.mark.parametrize(
+    ("inner", "train", "slides"),
+    [
+        ([[-0.6, 0.6, 0], [0.3, 0.3, 0]], "both", 0),
+        ([[0.3, -0.9, 0], [-0.3, -0.3, 0]], "both", 1),
+        ([[0, 0.1, 0], [-0.6, 0.1, 0]], "inner", 1),
+    ],
+)
+def test_xor_comes_to_rest_where_no_loss_is_zero(inner, train, slides):
+    """Assert that stationary points of XOR are recognised, and what switches on the way there.
+
+    Just before it settles the pulls are rounding, and may end a slide that was one for ever.
+    """
+    problem, run = solve(XOR, [0, 1, 1, 0], inner, [1, 1], 400.0, reduction="mean", train=train)
+    assert float(run.stats["settled"]) < 70.0
+    if train == "both":
+        np.testing.assert_allclose(float(problem.loss_value(run.network)), 0.125, rtol=1e-12)
+    late = 0.8 * float(run.stats["settled"])
+    assert [what[3] for what in switches(run) if what[0] < late] == [ENTER] * slides
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "inner"),
+    [
+        ([[1, 1], [-1, 1]], [0, 0], [[-0.6, 0.1]]),
+        ([[0, 1], [-1, 1], [1, 1]], [0, 1, 0], [[1, -0.1], [-0.3, 0.1]]),
+    ],
+)
+def test_outputs_of_rounding_drive_nothing(inputs, targets, inner):
+    """Assert that fits to the last digit settle, with few steps, and that none of it switches."""
+    problem, run = solve(inputs, targets, inner, np.ones(len(inner)), 4000.0)
+    assert float(run.stats["settled"]) < 50.0
+    assert int(run.stats["steps"]) < 100
+    assert not switches(run)
+    assert float(problem.loss_value(run.network)) < 1e-24
+
+
+@pytest.mark.parametrize("loss", [rf.ExponentialLoss(), rf.LogisticLoss()])
+def test_squares_of_pulls_may_underflow(loss):
+    """Assert that one sample is followed to t = 1e160, where loss and pull are 1e-163.
+
+    The neuron ends along x, so that its output u = |x| |w|^2 grows at 2 |x| u times the pull
+    e^-u, which makes the loss 1/(2 |x| u t) up to a share of 1/u.
+    """
+    problem, run = solve([[1, 0.5]], [1], [[1, 0]], [1], 1e160, loss=loss)
+    value = float(problem.loss_value(run.network))
+    right = 1 / (2 * np.sqrt(1.25) * -np.log(value) * 1e160)
+    np.testing.assert_allclose(value, right, rtol=0.01)
+    assert np.isinf(float(run.stats["settled"]))
+
+
+@pytest.mark.parametrize("end", [600.0, 800.0])
+def test_a_weight_that_decays_for_ever_is_a_number(end):
+    """Assert that w' = -w with a fixed outer weight is e^-t or at rest, never not a number."""
+    _, run = solve([[1]], [0], [[1]], [1], end, train="inner")
+    size = float(run.network.log_norm()[0])
+    settled = float(run.stats["settled"])
+    np.testing.assert_allclose(size, -min(end, settled), rtol=1e-12)
+    assert settled > 700.0
+
+
+def test_a_sign_that_nothing_moves_stays():
+    """Assert that neurons may grow by 1e30 beside constant preactivations without a switch.
+
+    Inputs are orthogonal, so that each preactivation moves with its own sample alone, and only
+    active ones of negative pull fall. While the network is tiny the pulls are the targets.
+    """
+    inner = [[0.5, 0.25, -0.125], [-0.25, 0.5, 0.5]]
+    targets = [1, -1, 1]
+    _, run = solve(np.eye(3), targets, inner, [1, -1], 90.0, log_scale=-69.0)
+    found = switches(run)
+    assert [what[1:] for what in found] == [(0, 1, DIE), (1, 2, DIE)]
+    for time, neuron, sample, _ in found:
+        np.testing.assert_allclose(time, linear_hit(inner, targets, neuron, sample), rtol=1e-10)
+
+
+def linear_hit(inner, targets, neuron, sample):
+    """Return when a neuron in constant pulls meets a hyperplane, from its linear equation."""
+    drive = np.where(np.asarray(inner[neuron]) > 0, targets, 0.0)
+    matrix = np.zeros((4, 4))
+    matrix[:3, 3] = matrix[3, :3] = drive
+    start = np.append(inner[neuron], [1.0, -1.0][neuron])
+    height = lambda t: (scipy.linalg.expm(t * matrix) @ start)[sample]
+    found = scipy.optimize.brentq(height, 0.0, 1.0, xtol=1e-15)
+    assert isinstance(found, float)
+    return found
