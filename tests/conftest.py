@@ -30,15 +30,3 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _papers_as_users_run_them(request):
-    """Reproductions are mostly NumPy and figures, and not all annotated as strictly yet."""
-    if "test_reproduce" not in request.module.__name__:
-        yield
-        return
-    jaxtyping.config.update("jaxtyping_disable", True)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-    jaxtyping.config.update("jaxtyping_disable", False)

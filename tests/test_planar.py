@@ -55,7 +55,7 @@ def oracle(heavy, angle, gamma_plus, gamma_minus, end):
 
         stops = [fit, meet_minus, meet_plus, leave_plus, leave_minus]  # pyright: ignore[reportGeneralTypeIssues]
         for stop in stops:
-            stop.direction, stop.terminal = -1, stop is not fit  # pyright: ignore[reportFunctionMemberAccess]
+            stop.direction, stop.terminal = -1, stop is not fit
         found = solve_ivp(
             field,  # pyright: ignore[reportGeneralTypeIssues]
             (now, end), state, "DOP853", rtol=1e-12, atol=1e-14, events=stops,

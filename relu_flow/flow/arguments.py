@@ -138,7 +138,7 @@ def check_milestones(
     if _is_milestone(milestones):
         milestones = (milestones,)  # pyright: ignore[reportAssignmentType]
     if not isinstance(milestones, Iterable):
-        milestones = (milestones,)  # pyright: ignore[reportAssignmentType]
+        milestones = (milestones,)
     milestones = tuple(milestones)
     for milestone in milestones:
         if not _is_milestone(milestone):

@@ -103,7 +103,7 @@ def logarithmic(low: float, high: float) -> dict[str, Any]:
 def figure_html(figure: go.Figure, key: str, caption: str, controls: str = "") -> str:
     """Return a figure, its controls and caption; the page's script draws it from the JSON."""
     text = safe_json(json.loads(figure.to_json() or "{}"))
-    height = figure.layout.height or 400  # pyright: ignore[reportAttributeAccessIssue]
+    height = figure.layout.height or 400
     return (
         f'<figure><div class="plot" id="{key}" style="height:{height}px"></div>'
         f'<script type="application/json" id="{key}-data">{text}</script>'

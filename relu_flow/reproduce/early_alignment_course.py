@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Real
 
 from ..experiment import Bench, Row
 from ..flow.descent import descent
@@ -17,7 +17,7 @@ from ..report.watcher import Watcher
 
 RATE = 2e-3  # the paper's learning rate: its iteration k is the flow's time k * RATE
 RATES = (2e-3, 4e-3, 8e-3)
-Course = dict[str, Float[np.ndarray, "..."]]
+Course = dict[str, Real[np.ndarray, "..."] | Bool[np.ndarray, "..."]]
 
 
 @eqx.filter_jit
@@ -110,7 +110,8 @@ def mean_alignment(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     centers = centers / jnp.linalg.norm(centers, axis=1, keepdims=True)
     best = jnp.max(network.directions() @ centers.T, axis=1)
     alive = observables.living(problem, network)
-    return jnp.sum(jnp.where(alive, best, 0.0)) / jnp.maximum(jnp.sum(alive), 1)
+    count = jnp.sum(alive, dtype=best.dtype)
+    return jnp.sum(jnp.where(alive, best, 0.0)) / jnp.maximum(count, 1)
 
 
 def descend(

@@ -102,7 +102,7 @@ def planar(
 def outside(problem: Problem, networks: TwoLayerReLU) -> np.ndarray:
     """Return how many neurons are neither in their final cone nor dead, at each time."""
     share = jax.vmap(lambda n: observables.fraction_in_cone(problem, n))(networks)
-    alive = jax.vmap(lambda n: jnp.sum(observables.living(problem, n)))(networks)
+    alive = jax.vmap(lambda n: jnp.sum(observables.living(problem, n), dtype=share.dtype))(networks)
     return np.asarray(jnp.round(alive * (1 - share)))
 
 

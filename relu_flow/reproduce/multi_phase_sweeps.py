@@ -52,7 +52,9 @@ def _alpha(bench: Bench) -> Findings:
         rises = np.max(seen["minus"]) > _RISEN
         events.append([t if rises or k else math.inf for k, t in enumerate(_times(setting, run))])
         flows.append(seen["heavy"] / seen["light"])
-        models.append(np.asarray(jax.vmap(model)(jnp.asarray(times)).ratio))
+        models.append(
+            np.asarray(jax.vmap(lambda t, model=model: model(t).ratio)(jnp.asarray(times)))
+        )
         rows += _alpha_rows(name, setting, model, events[-1], flows[-1][-1])
     grid = np.unique([*np.geomspace(0.1, 5, 60), math.cos(_WIDE), 1 / math.cos(_WIDE)])
     gammas = [(0.7 / (1 + a), 0.7 * a / (1 + a)) for a in grid]

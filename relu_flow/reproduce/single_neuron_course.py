@@ -35,12 +35,13 @@ def _course_of(problem: Problem, teacher, networks: TwoLayerReLU) -> dict:
     def one(network):
         along = network.directions() @ unit
         alive = observables.living(problem, network)
+        count = jnp.sum(alive, dtype=along.dtype)
         total = bundle(problem, network)
         return {
             "gap": teacher_gap(teacher)(problem, network),
             "alignment": along,
             "active": alive,
-            "mean_alignment": jnp.sum(jnp.where(alive, along, 0.0)) / jnp.sum(alive),
+            "mean_alignment": jnp.sum(jnp.where(alive, along, 0.0)) / count,
             "log_norm": network.log_norm(),
             "nuclear": rank.nuclear_norm(problem, network),
             "square_norm": observables.squared_parameter_norm(problem, network),

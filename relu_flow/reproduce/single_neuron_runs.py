@@ -207,7 +207,7 @@ def settled_piece(
         run = settle(bench, name, problem, network, latest=latest)
         found = read(problem, run.network)
         if run.broken:
-            found = {key: math.nan * value for key, value in found.items()}
+            found = {key: jnp.full(value.shape, math.nan) for key, value in found.items()}
         return found | {"time": run.time, "reached": run.reached, "second": run.second}
 
     return bench.piece(name, compute)
@@ -220,7 +220,9 @@ def second_row(second: xr.DataArray) -> Row:
     return Row("runs made again at another tolerance", float(second.sum()), None, 0, note)
 
 
-def unfinished(square_norm: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def unfinished(
+    square_norm: float | Float[np.ndarray, "..."],
+) -> float | Float[np.ndarray, "..."]:
     r"""Return by what share angles between aligned neurons have yet to change.
 
     For a bundle $\dot v = \|v\|(1 + \bar v\bar v^\top)g$, and the cosine of two of its
@@ -230,7 +232,7 @@ def unfinished(square_norm: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."
     return np.abs(np.sqrt(square_norm / 2) - 1)
 
 
-def per_step(values: Float[np.ndarray, "..."], exponents: Real[np.ndarray, "..."]):
+def per_step(values: Float[np.ndarray, "..."], exponents: Real[np.ndarray, "..."]) -> float:
     """Return the factor by which a quantity falls when the scale is divided by four."""
     slope = np.polyfit(np.asarray(exponents, float), np.log(np.asarray(values, float)), 1)[0]
     return float(np.exp(slope))
