@@ -17,13 +17,12 @@ LEAVE = SwitchKind.SLIDE_EXIT_INACTIVE
 XOR = [[-1, -1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 1]]
 
 
-def solve(inputs, targets, inner, outer, end, loss=None, reduction="sum", train="both", **more):
+def solve(inputs, targets, inner, outer, end, log_scale=0.0, rtol=1e-12, ts=None, **how):
     """Solve a problem given in lists."""
     data = np.asarray(inputs, float), np.asarray(targets, float)
-    problem = rf.Problem(data[0], data[1], loss or rf.SquareLoss(), reduction, train=train)
-    scale = more.pop("log_scale", 0.0)
-    network = rf.TwoLayerReLU(np.asarray(inner, float), np.asarray(outer, float), scale)
-    return problem, rf.solve(problem, network, end, **more)
+    problem = rf.Problem(*data, **{"loss": rf.SquareLoss(), **how})
+    network = rf.TwoLayerReLU(np.asarray(inner, float), np.asarray(outer, float), log_scale)
+    return problem, rf.solve(problem, network, end, rtol=rtol, ts=ts)
 
 
 def switches(trajectory):
