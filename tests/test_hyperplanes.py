@@ -131,6 +131,21 @@ def test_outputs_of_rounding_drive_nothing(inputs, targets, inner):
     assert float(problem.loss_value(run.network)) < 1e-24
 
 
+def test_a_hyperplane_approached_for_ever_is_not_met():
+    """Assert that neuron 0 stays on its side of w = 0 on its axis, as near to it as rounding.
+
+    The pulls of three samples on that axis cancel there, -1 - 2 + 3 = 0, so that w = 0 is a
+    stationary point of a smooth equation, not reached by any other start. Neuron 1 goes on.
+    """
+    inputs, targets, near = [[1, 0], [2, 0], [3, 0], [0, 1]], [-1, -1, 1, 1], []
+    for start in np.linspace(0.01, 2.0, 60)[:28]:  # smaller than the outer weight, which stays
+        inner = [[start, -0.3], [-0.1, 0.4]]
+        _, run = solve(inputs, targets, inner, [1, 1], 20.0, loss=rf.ExponentialLoss())
+        assert not switches(run), start
+        near.append(abs(float(run.network.inner_weight[0, 0])))
+    assert max(near) < 1e-14
+
+
 @pytest.mark.parametrize("loss", [rf.ExponentialLoss(), rf.LogisticLoss()])
 def test_squares_of_pulls_may_underflow(loss):
     """Assert that one sample is followed to t = 1e160, where loss and pull are 1e-163.

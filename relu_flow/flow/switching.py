@@ -27,7 +27,7 @@ from .._series import shift_matrix
 from ..model.switch import ACTIVE, INACTIVE, SLIDING, SwitchKind
 from .field import slide_inputs
 from .frame import Frame, norm
-from .tolerances import DEPENDENT, ON_HYPERPLANE, VANISHED, eps
+from .tolerances import DEPENDENT, ON_HYPERPLANE, VANISHED, eps, smallest
 
 
 def switch_kind(old: Int[Array, " *shape"], new: Int[Array, " *shape"]) -> Int[Array, " *shape"]:
@@ -273,14 +273,15 @@ def resolve(
     r = r.astype(frame.representative.dtype)
     members = frame.representative == r
     old = modes.side[r]
-    hit, free, unsure, transversality = _hit_side(
+    hit, kept, free, unsure, transversality = _hit_side(
         frame, modes, outer, pull, doubt, drift, r, members, again
     )
     exit_side = jnp.where(constraint < samples + slots, INACTIVE, ACTIVE)
     new = jnp.where(is_hit, hit, exit_side).astype(modes.side.dtype)
     mirrored = jnp.where(new == SLIDING, SLIDING, 1 - new).astype(modes.side.dtype)
     side = jnp.where(members, jnp.where(frame.factor > 0, new, mirrored), modes.side)
-    height = jnp.where(members, 0.0, modes.height)
+    near = jnp.where(old == ACTIVE, 1.0, -1.0) * smallest(pull)
+    height = jnp.where(members, jnp.where(is_hit & kept, near, 0.0), modes.height)
     slides, dual, overflow = modes.slides, modes.dual, jnp.array(False)
     if slots:
         slides, dual, overflow = _update_slides(frame, modes, r, old, new)
@@ -297,7 +298,8 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     """Filippov's rule for a neuron that reaches hyperplane `r`.
 
     Of a velocity that is zero to rounding the first derivative that is not decides; of one
-    that is zero with all of them, it may be decided either way as long as that is kept to.
+    that is zero with all of them, it may be decided either way as long as that is kept to:
+    `kept` says that the neuron stays on its side, as near to the hyperplane as can be.
     """
     judged = doubt.shape[0]
     doubts = jnp.concatenate([doubt, drift[None]])
@@ -311,6 +313,9 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     leave_inactive = jnp.where((falls < 0) & ~again, INACTIVE, leave_inactive)
     old = modes.side[r]
     new = jnp.where(old == ACTIVE, leave_active, leave_inactive)
+    # Whom nothing certain brings here approaches it for ever, and rounding went the rest.
+    kept = (jnp.where(old == ACTIVE, rises, falls) == 0) & ~again
+    new = jnp.where(kept, old, new)
     # It is on the hyperplane already if that of others is all there is.
     new = jnp.where((new == SLIDING) & ~free, INACTIVE, new)
     approach = jnp.where(old == ACTIVE, above[0][0], below[0][0])
@@ -318,7 +323,7 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     size = (jnp.abs(pull[0]) * pulling) @ frame.norms * frame.norms[r]
     beyond, errors = (jnp.where(old == ACTIVE, b, a) for b, a in zip(below, above, strict=True))
     unsure = (jnp.abs(beyond[0]) > errors[0]) & (jnp.abs(beyond[0]) <= errors[-1])
-    return new, free, unsure, jnp.abs(approach) / jnp.where(size > 0, size, 1.0)
+    return new, kept, free, unsure, jnp.abs(approach) / jnp.where(size > 0, size, 1.0)
 
 
 def _one_sided(frame: Frame, modes: Modes, pull, doubt, r, members):
