@@ -16,6 +16,16 @@ def product_term(
     return jnp.sum(a * reversed_b, axis=0)
 
 
+def put(
+    series: Float[Array, "order ..."], m: Int[Array, ""] | int, coefficient: Float[Array, "..."]
+) -> Float[Array, "order ..."]:
+    """Return the series with coefficient `m`, which it must have, replaced.
+
+    In place in a loop: `series.at[m].set` would look whether there is an `m`, and copy.
+    """
+    return lax.dynamic_update_index_in_dim(series, coefficient, m, 0)
+
+
 def evaluate(
     series: Float[Array, "order ..."], t: Float[Array, "..."] | Float[Array, ""]
 ) -> Float[Array, "..."]:

@@ -139,7 +139,7 @@ def _polish(
     x = jnp.where(bernstein[:, 0] < 0, low, x)
 
     def newton(state):
-        x, low, high, _, count = state
+        x, low, high, settled, count = state
         value, slope = evaluate(series, x), evaluate(derivative, x)
         low, high = jnp.where(value >= 0, x, low), jnp.where(value >= 0, high, x)
         step = x - value / jnp.where(slope == 0, 1.0, slope)
@@ -147,7 +147,9 @@ def _polish(
         new = jnp.where(inside, step, 0.5 * (low + high))
         close = jnp.abs(new - x) <= 2 * eps * x
         done = close | (value == 0) | (high - low <= 2 * eps * high)
-        return jnp.where(value == 0, x, new), low, high, done, count + 1
+        # Lanes without a root, or with theirs, must not keep the others waiting.
+        new = jnp.where(settled | (value == 0), x, new)
+        return new, low, high, settled | done, count + 1
 
     start = (x, low, high, ~isolation.found | (bernstein[:, 0] < 0), 0)
     running = lambda s: jnp.any(~s[3]) & (s[4] < _MAX_REFINEMENTS)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._series import evaluate
+from .._series import evaluate, put
 from .._types import FloatScalarLike
 from .field import FlowField, Frozen, Weights, project
 
@@ -76,13 +76,13 @@ def expand(
         raw = (frozen.active * (frame.sample_weight * pull[m])[None]) @ frame.inputs
         growth = growth.next(m, project(raw, frozen, frame), frozen)
         active = (growth.output_term(m + 1) @ frame.inputs.T) * frozen.active
-        output = output.at[m + 1].set(frozen.amplitude @ active + forcing[m + 1])
+        output = put(output, m + 1, frozen.amplitude @ active + forcing[m + 1])
         next_pull, memory = frame.loss.pull_term(m + 1, output, pull, memory, frame.targets)
         return (
             growth,
-            raw_drive.at[m].set(raw),
+            put(raw_drive, m, raw),
             output,
-            pull.at[m + 1].set(next_pull),
+            put(pull, m + 1, next_pull),
             memory,
         )
 
@@ -140,17 +140,20 @@ class _Growth(eqx.Module):
     def next(self, m, drive: Float[Array, "width features"], frozen: Frozen) -> "_Growth":
         """Add coefficient `m + 1` of the weights, given coefficient `m` of the drive."""
         order = self.inner.shape[0] - 1
-        reversed_drive = self.reversed_drive.at[order - m].set(drive)
+        reversed_drive = put(self.reversed_drive, order - m, drive)
         window = jax.lax.dynamic_slice_in_dim(reversed_drive, order - m, order + 1)
-        turned = jnp.einsum("lj,ljd->jd", self.outer, window)
-        grown = jnp.einsum("ljd,ljd->j", self.inner, window)
+        # Sums of products, since a batch of tiny matrix products would first be copied into
+        # place; and what is written is read by the next sum, so that each is written in place.
+        turned = jnp.sum(self.outer[..., None] * window, axis=0)
         scale = 1.0 / (m + 1)
-        inner = (scale * frozen.inner_rate)[:, None] * turned
+        inner = put(self.inner, m + 1, (scale * frozen.inner_rate)[:, None] * turned)
+        # The new coefficient meets a zero of the window. (One sum over both axes is slower.)
+        grown = jnp.sum(inner * window, axis=0) @ jnp.ones_like(inner[0, 0])
         outer = scale * frozen.outer_rate * grown
         return _Growth(
-            self.inner.at[m + 1].set(inner),
-            self.outer.at[m + 1].set(outer),
-            self.reversed_outer.at[order - m - 1].set(outer),
+            inner,
+            put(self.outer, m + 1, outer),
+            put(self.reversed_outer, order - m - 1, outer),
             reversed_drive,
         )
 
@@ -158,7 +161,7 @@ class _Growth(eqx.Module):
         """Return coefficient `m` of the product of outer and inner weights."""
         order = self.inner.shape[0] - 1
         window = jax.lax.dynamic_slice_in_dim(self.reversed_outer, order - m, order + 1)
-        return jnp.einsum("lj,ljd->jd", window, self.inner)
+        return jnp.sum(window[..., None] * self.inner, axis=0)
 
 
 def trusted_length(

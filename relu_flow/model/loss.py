@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._series import product_term
+from .._series import product_term, put
 
 
 class AbstractLoss(eqx.Module):
@@ -122,8 +122,8 @@ class LogisticLoss(AbstractLoss):
         r"""Return $g_m$ from $p' = -y f' p (1-p)$; `memory` holds $q = p(1-p)$."""
         coefficient = -target * target * _derivative_product(m, prediction, memory)
         # q = y g - g^2 for y = +-1; g's own new coefficient enters twice.
-        pull = pull.at[m].set(coefficient)
-        memory = memory.at[m].set(target * coefficient - product_term(pull, pull, m))
+        pull = put(pull, m, coefficient)
+        memory = put(memory, m, target * coefficient - product_term(pull, pull, m))
         return coefficient, memory
 
     def first_memory(self, pull, target):
