@@ -50,7 +50,12 @@ def nearest(points: Float[Array, "points features"]) -> Nearest:
     resolution = _SAME * eps(points)
 
     def products(corral: _Corral):
-        point = corral.weight @ scaled[corral.index]
+        chosen = scaled[corral.index]
+        point = corral.weight @ chosen
+        # A short point is a difference of long ones: take out once more what is along the facet,
+        # or the points of the facet itself would seem to be nearer to zero than others.
+        edge = _edges(chosen, corral.weight > 0, jnp.argmax(corral.weight))
+        point = point - edge.T @ jnp.linalg.lstsq(edge.T, point)[0]
         return point, scaled @ point
 
     def going_on(corral: _Corral) -> Bool[Array, ""]:
@@ -78,12 +83,8 @@ def nearest(points: Float[Array, "points features"]) -> Nearest:
         jnp.zeros((), jnp.int32),
     )
     corral = jax.lax.while_loop(going_on, add, start)
-    point, _ = products(corral)
-    # A short point is a difference of long ones: take out once more what is along the facet.
-    base = jnp.argmax(corral.weight)
-    edge = _edges(scaled[corral.index], corral.weight > 0, base)
-    point = point - edge.T @ jnp.linalg.lstsq(edge.T, point)[0]
-    return Nearest(size * point, jnp.min(scaled @ point) > 0)
+    point, product = products(corral)
+    return Nearest(size * point, jnp.min(product) > 0)
 
 
 def _edges(chosen: Float[Array, "slots features"], used, base) -> Float[Array, "slots features"]:
