@@ -59,7 +59,10 @@ def turn(equation: Equation, run: Run) -> Run:
     given_up = unsettled & (sweeps >= _SWEEPS * _HALVINGS)
     # Where kinks decide a switch, the step ends right behind the first, so that the next one
     # knows of it; and a switch that is undecided even so is left to a step of its own.
-    behind = jnp.maximum((1 + CUT) * passage.first, CUT * step.horizon)
+    # Earlier than without being told is none: what a told kink spreads to before it moves
+    # a preactivation that is smaller still.
+    behind = jnp.maximum((1 + CUT) * passage.first, (1 + 3 * CUT) * reach.first)
+    behind = jnp.maximum(behind, CUT * step.horizon)
     longer = reach.length > (1 + CUT) * behind
     undecided = jnp.isfinite(passage.undecided)
     cut = undecided | (longer & misled(equation.frame, step, passage, reach.length))
