@@ -120,14 +120,13 @@ def test_a_fitted_dead_sample_beside_targets_of_zero(rtol):
 def test_xor_comes_to_rest_where_no_loss_is_zero(inner, train, slides):
     """Assert that stationary points of XOR are recognised, and what switches on the way there.
 
-    Just before it settles the pulls are rounding, and may end a slide that was one for ever.
+    The weight of the slide goes to zero as `e^-ct`: rounding must not end it.
     """
     problem, run = solve(XOR, [0, 1, 1, 0], inner, [1, 1], 400.0, reduction="mean", train=train)
     assert float(run.stats["settled"]) < 70.0
     if train == "both":
         np.testing.assert_allclose(float(problem.loss_value(run.network)), 0.125, rtol=1e-12)
-    late = 0.8 * float(run.stats["settled"])
-    assert [what[3] for what in switches(run) if what[0] < late] == [ENTER] * slides
+    assert [what[3] for what in switches(run)] == [ENTER] * slides
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from .roots import first_violation
 from .step import Step, heights_at, scaled_bernstein, series_size, speeds_at
 from .switching import ACTIVE, INACTIVE, Change, Modes, Motion, constraints, resolve
 from .taylor import expand_driven, trusted_length
-from .tolerances import AT_ZERO, BEHIND, CUT, GRAZING, VANISHED, eps
+from .tolerances import AT_ZERO, BEHIND, CUT, DEPENDENT, GRAZING, VANISHED, eps
 from .trajectory import SwitchLog
 from .truncation import moments_beyond, no_moments
 from .zero import must_leave
@@ -303,12 +303,14 @@ def _switch(frame: Frame, old: _Lanes, switches, index, moved, inner, pull, doub
     # Who meets a hyperplane meets those that depend on it and on its slides at once.
     hits = switches & (index < height.shape[1])
     near = jnp.abs(height) <= VANISHED * eps(inner) * norm(inner)[:, None] * frame.norms[None]
-    height = jnp.where(hits[:, None] & near, 0.0, height)
+    dependent = _dependent(frame, old.modes, jnp.minimum(index, height.shape[1] - 1))
+    height = jnp.where(hits[:, None] & near & dependent, 0.0, height)
     again = (moved == 0) & (_entry(old.modes.height, index) == 0)
     modes = eqx.tree_at(lambda m: m.height, old.modes, height)
     outer = jnp.einsum("kml,lk->km", shift_matrix(moved, old.outer.shape[0]), old.outer)
-    change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0, 0))(
-        frame, modes, outer, pull, doubt, drift, index, again
+    value = evaluate(_limit(old, index), moved)
+    change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0, 0, 0))(
+        frame, modes, outer, pull, doubt, drift, index, value, again
     )
 
     def choose(new, kept):
@@ -338,7 +340,7 @@ def _undecided(frame: Frame, step: Step, old: _Lanes, rate, index, moved, clock,
         together = jnp.add(*frame.group_pulls(drift))
         weight_off = norm(dual) * (pulled @ frame.norms) + _entry(together, slid)
         off = jnp.where(index < samples, off, weight_off)
-    limit = jnp.take_along_axis(old.limits, index[:, None, None], axis=1)[:, 0].T
+    limit = _limit(old, index)
     order = jnp.arange(1.0, limit.shape[0], dtype=limit.dtype)[:, None]
     slope = jnp.abs(evaluate(limit[1:] * order, moved))
     # What is violated by more, by a switch of this neuron's own that changed it, is violated then.
@@ -349,6 +351,26 @@ def _undecided(frame: Frame, step: Step, old: _Lanes, rate, index, moved, clock,
     unsure = unsure & (clock > 64 * eps(clock) * begun)
     cut = jnp.maximum((1 - CUT) * clock - 2 * late, 0.5 * clock)
     return jnp.where(unsure, cut, jnp.inf)
+
+
+def _dependent(frame: Frame, modes: Modes, r: Int[Array, " lanes"]) -> Bool[Array, "lanes samples"]:
+    """Return the inputs in the span of input `r` and of those slid on."""
+    size = frame.norms[None] ** 2
+    square, product = jnp.broadcast_to(size, modes.side.shape), frame.gram[r]
+    if modes.slides.shape[1]:
+        rows = frame.gram.at[modes.slides].get(mode="fill", fill_value=0.0)
+        share = modes.dual @ frame.inputs.T
+        square = square - jnp.sum(share * rows, axis=1)
+        at_r = jnp.take_along_axis(share, r[:, None, None], axis=2)
+        product = product - jnp.sum(at_r * rows, axis=1)
+    free = square > DEPENDENT * eps(square) * size
+    left = _entry(jnp.where(free, square, jnp.inf), r)[:, None]
+    return square - product * (product / left) <= DEPENDENT * eps(square) * size
+
+
+def _limit(old: _Lanes, index: Int[Array, " lanes"]) -> Float[Array, "order lanes"]:
+    """Return one constraint a lane."""
+    return jnp.take_along_axis(old.limits, index[:, None, None], axis=1)[:, 0].T
 
 
 def _entry(height: Float[Array, "lanes samples"], index: Int[Array, " lanes"]):

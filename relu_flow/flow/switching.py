@@ -212,10 +212,12 @@ def _excused(
 ) -> Float[Array, "order ..."]:
     """Set to zero leading coefficients that are negative by no more than rounding.
 
-    Positive ones are kept, however small: they only say that there is a little time left.
+    Positive ones are kept, however small: they only say that there is a little time left;
+    unless they all are rounding.
     """
     first = series[: error.shape[0]]
-    return _without(series, (first <= 0) & (first >= -error))
+    nothing = jnp.all(jnp.abs(first) <= error, axis=0)
+    return _without(series, (first <= 0) & (first >= -error) | nothing[None])
 
 
 def _without(series: Float[Array, "order ..."], none: Bool[Array, "judged ..."]):
@@ -251,6 +253,7 @@ def resolve(
     doubt: Float[Array, "judged samples"],
     drift: Float[Array, " samples"],
     constraint: Int[Array, ""],
+    value: Float[Array, ""],
     again: Bool[Array, ""],
 ) -> Change:
     """Decide what one neuron does when one of its constraints is violated.
@@ -263,6 +266,7 @@ def resolve(
         doubt: Their rounding errors.
         drift: Bound of what other neurons' switches may have done to them since.
         constraint: Index of the violated constraint (see `constraints`).
+        value: What that constraint has come to.
         again: Whether it is on the hyperplane since a decision at this very instant.
     """
     samples, slots = frame.inputs.shape[0], modes.slides.shape[0]
@@ -277,6 +281,9 @@ def resolve(
         frame, modes, outer, pull, doubt, drift, r, members, again
     )
     exit_side = jnp.where(constraint < samples + slots, INACTIVE, ACTIVE)
+    if slots:
+        ends = _slide_ends(frame, modes, pull, doubt, slot, exit_side, members, value)
+        exit_side = jnp.where(ends, exit_side, SLIDING)
     new = jnp.where(is_hit, hit, exit_side).astype(modes.side.dtype)
     mirrored = jnp.where(new == SLIDING, SLIDING, 1 - new).astype(modes.side.dtype)
     side = jnp.where(members, jnp.where(frame.factor > 0, new, mirrored), modes.side)
@@ -324,6 +331,24 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     beyond, errors = (jnp.where(old == ACTIVE, b, a) for b, a in zip(below, above, strict=True))
     unsure = (jnp.abs(beyond[0]) > errors[0]) & (jnp.abs(beyond[0]) <= errors[-1])
     return new, kept, free, unsure, jnp.abs(approach) / jnp.where(size > 0, size, 1.0)
+
+
+def _slide_ends(frame: Frame, modes: Modes, pull, doubt, slot, exit_side, members, value):
+    """Return whether a slide's weight is certain to leave 0 or 1.
+
+    One that nears its bound for ever, such as at a stationary point, would be taken there by
+    rounding. It has not left if neither it nor its derivatives are more than that.
+    """
+    judged = doubt.shape[0]
+    active = (modes.side == ACTIVE).astype(pull.dtype)[None]
+    dual = modes.dual[slot]
+    along = (active * pull[:judged]) @ (frame.inputs @ dual)
+    error = ((active * doubt) @ frame.norms) * norm(dual)
+    toward = jnp.where(exit_side == ACTIVE, 1.0, -1.0).astype(pull.dtype)
+    own = members.astype(pull.dtype) * jnp.maximum(toward * frame.factor, 0)
+    error = error + doubt @ own
+    weight = pull[:judged] @ own + toward * along
+    return jnp.any(jnp.abs(weight) > error) | (value < -error[0])
 
 
 def _one_sided(frame: Frame, modes: Modes, pull, doubt, r, members):
