@@ -12,6 +12,8 @@ import scipy.optimize
 import relu_flow as rf
 from relu_flow import SwitchKind
 
+from .fuzz import draws, product
+
 ENTER, DIE, WAKE = SwitchKind.SLIDE_ENTER, SwitchKind.DEACTIVATE, SwitchKind.ACTIVATE
 LEAVE = SwitchKind.SLIDE_EXIT_INACTIVE
 XOR = [[-1, -1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 1]]
@@ -209,3 +211,40 @@ def linear_hit(inner, targets, neuron, sample):
     found = scipy.optimize.brentq(height, 0.0, 1.0, xtol=1e-15)
     assert isinstance(found, float)
     return found
+
+
+def drawn(*case):
+    """Solve a random problem of `fuzz/draws.py`."""
+    numbers = draws.draw(*case)
+    problem, network = product.build(numbers)[:2]
+    return rf.solve(problem, network, numbers["t_end"])
+
+
+def test_hyperplanes_met_together_are_those_that_depend_on_each_other():
+    """Assert that neuron 0, at 1e-14 from hyperplane 0, meets hyperplane 2 alone.
+
+    Its pulls are as small, so that nothing but the hyperplanes' independence tells them apart.
+    """
+    run = drawn("ratio", 4, "square", "both", "mean")
+    mine = [what for what in switches(run) if what[1] == 0 and 7 < what[0] < 12]
+    exact = [
+        (7.0710219479443869, 0, 0, LEAVE),
+        (9.4846703138337886, 0, 2, ENTER),
+        (10.178898610240751, 0, 0, ENTER),
+    ]
+    assert [what[1:] for what in mine] == [what[1:] for what in exact]
+    times = [what[0] for what in mine]
+    np.testing.assert_allclose(times, [what[0] for what in exact], rtol=5e-13)
+
+
+def test_a_kink_that_is_told_does_not_move_smaller_preactivations_before():
+    """Assert that a step whose switch moves a pull of 1e-119 is not cut to nothing.
+
+    Times are those of the solver in `fuzz/`: the arbitrary-precision program does not get there.
+    """
+    run = drawn("tiny", 12, "square", "both", "mean")
+    assert int(run.stats["steps"]) < 1000
+    found = {what[1:3]: what[0] for what in switches(run)}
+    exact = {(1, 2): 738.0894901738073, (1, 1): 751.2398777956276, (3, 3): 1381.7268373736852}
+    for pair, time in exact.items():
+        np.testing.assert_allclose(found[pair], time, rtol=1e-9)
