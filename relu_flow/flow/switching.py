@@ -311,8 +311,8 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     judged = doubt.shape[0]
     doubts = jnp.concatenate([doubt, drift[None]])
     below, above, free = _one_sided(frame, modes, pull[:judged], doubts, r, members)
-    leads = lambda push, errors: _first_sign(outer[:judged], _certain(push, errors[:-1]))
-    falls, rises = leads(*below), leads(*above)
+    leads = lambda push, errors: _first_sign(outer[:judged], _certain(push, errors))
+    falls, rises = (leads(push, errors[:-1]) for push, errors in (below, above))
     # A touch that turns back before the hyperplane stays on its side.
     leave_active = jnp.where(falls > 0, SLIDING, INACTIVE)
     leave_active = jnp.where((rises > 0) & ~again, ACTIVE, leave_active)
@@ -321,16 +321,17 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     old = modes.side[r]
     new = jnp.where(old == ACTIVE, leave_active, leave_inactive)
     # Whom nothing certain brings here approaches it for ever, and rounding went the rest.
-    kept = (jnp.where(old == ACTIVE, rises, falls) == 0) & ~again
+    # Nobody arrives by a higher derivative than the second: in e^-ct they only grow with c.
+    arrival, errors = (jnp.where(old == ACTIVE, a, b) for a, b in zip(above, below, strict=True))
+    kept = (leads(arrival, errors[:2]) == 0) & ~again
     new = jnp.where(kept, old, new)
     # It is on the hyperplane already if that of others is all there is.
     new = jnp.where((new == SLIDING) & ~free, INACTIVE, new)
-    approach = jnp.where(old == ACTIVE, above[0][0], below[0][0])
     pulling = ((modes.side == ACTIVE) | members).astype(pull.dtype)
     size = (jnp.abs(pull[0]) * pulling) @ frame.norms * frame.norms[r]
     beyond, errors = (jnp.where(old == ACTIVE, b, a) for b, a in zip(below, above, strict=True))
     unsure = (jnp.abs(beyond[0]) > errors[0]) & (jnp.abs(beyond[0]) <= errors[-1])
-    return new, kept, free, unsure, jnp.abs(approach) / jnp.where(size > 0, size, 1.0)
+    return new, kept, free, unsure, jnp.abs(arrival[0]) / jnp.where(size > 0, size, 1.0)
 
 
 def _slide_ends(frame: Frame, modes: Modes, pull, doubt, slot, exit_side, members, value):
