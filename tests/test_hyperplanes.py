@@ -216,7 +216,7 @@ def linear_hit(inner, targets, neuron, sample):
 def drawn(*case):
     """Solve a random problem of `fuzz/draws.py`."""
     numbers = draws.draw(*case)
-    problem, network = product.build(numbers)[:2]
+    problem, network = product.build(numbers)
     return rf.solve(problem, network, numbers["t_end"])
 
 

@@ -1,6 +1,7 @@
 """A neuron at zero, the outer layer fixed: when it must leave, and what that is decided from."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -135,3 +136,23 @@ def test_nearest_point_of_a_hull(features):
             assert np.all(weights >= 0)
         else:
             assert np.linalg.norm(point) < 1e-12
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-8, 1e-10, 1e-12])
+def test_a_facet_beside_zero_is_told_from_one_through_it(gap):
+    """Assert that the nearest point is `gap` along a known normal, to the rounding of the points.
+
+    Other points are as near to zero as the facet's, but for a multiple of the gap.
+    """
+    random = np.random.default_rng(0)
+    angle, far = random.uniform(0, 2 * np.pi, 100), random.uniform(0.3, 2.0, (100, 2))
+    normal = np.column_stack([np.cos(angle), np.sin(angle)])
+    tangent = np.column_stack([-np.sin(angle), np.cos(angle)])
+    above = np.column_stack(
+        [gap * np.ones((100, 2)), gap * random.uniform(1.0, 3.0, (100, 3)), far[:, 0]]
+    )
+    along = np.column_stack([far[:, 0], -far[:, 1], random.uniform(-0.3, 0.3, (100, 3)), far[:, 1]])
+    points = above[..., None] * normal[:, None] + along[..., None] * tangent[:, None]
+    found = jax.jit(jax.vmap(nearest))(jnp.asarray(points))
+    assert np.all(np.asarray(found.outside))
+    np.testing.assert_allclose(np.asarray(found.point), gap * normal, rtol=0, atol=1e-15)

@@ -27,7 +27,7 @@ from .._series import shift_matrix
 from ..model.switch import ACTIVE, INACTIVE, SLIDING, SwitchKind
 from .field import slide_inputs
 from .frame import Frame, norm
-from .tolerances import DEPENDENT, ON_HYPERPLANE, VANISHED, eps, smallest
+from .tolerances import ARRIVAL, DEPENDENT, ON_HYPERPLANE, VANISHED, eps, smallest
 
 
 def switch_kind(old: Int[Array, " *shape"], new: Int[Array, " *shape"]) -> Int[Array, " *shape"]:
@@ -321,9 +321,8 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     old = modes.side[r]
     new = jnp.where(old == ACTIVE, leave_active, leave_inactive)
     # Whom nothing certain brings here approaches it for ever, and rounding went the rest.
-    # Nobody arrives by a higher derivative than the second: in e^-ct they only grow with c.
     arrival, errors = (jnp.where(old == ACTIVE, a, b) for a, b in zip(above, below, strict=True))
-    kept = (leads(arrival, errors[:2]) == 0) & ~again
+    kept = (leads(arrival, errors[:ARRIVAL]) == 0) & ~again
     new = jnp.where(kept, old, new)
     # It is on the hyperplane already if that of others is all there is.
     new = jnp.where((new == SLIDING) & ~free, INACTIVE, new)
@@ -338,7 +337,8 @@ def _slide_ends(frame: Frame, modes: Modes, pull, doubt, slot, exit_side, member
     """Return whether a slide's weight is certain to leave 0 or 1.
 
     One that nears its bound for ever, such as at a stationary point, would be taken there by
-    rounding. It has not left if neither it nor its derivatives are more than that.
+    rounding. It has not left if neither it nor its derivatives are more than that; unless
+    `value` says so, by a switch of the neuron's own or because nothing drives the slide.
     """
     judged = doubt.shape[0]
     active = (modes.side == ACTIVE).astype(pull.dtype)[None]

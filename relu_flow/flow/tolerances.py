@@ -17,6 +17,7 @@ push of `1e-16` beside a pull of order one may be known to all its digits, and d
 | `DEPENDENT` | eps times the norm | Across the slides so little of an input is left only if it depends on theirs. |
 | `REST` | eps times the pull | What counts as no drive, see `proposal.settle`. |
 | `JUDGED` | coefficients | A push that vanishes with its first three derivatives vanishes: on the way to it a generic flow would meet it only in a problem made for the purpose. |
+| `ARRIVAL` | coefficients | Of the push that brings a neuron to a hyperplane: its velocity, and an acceleration where that is zero. On a way that ends as `e^-ct` they are rounding, but the next, `c^2` times the velocity, need not be: it says nothing of an arrival. |
 | `LATE` | `rtol` | By so much, relative to its time, a bound says that kinks of other neurons may move a switch before the pulls are told of them, or the step is cut. Where small pulls decide the bound is reached: ten times more, and switches came out `1e-9` late at `rtol` of `1e-12`; ten times less, and wide networks take steps for nothing. |
 | `LEFT`, `PEAK` | the two highest coefficients; the root of kink times that | What the projection of a kink onto polynomials of degree 6 leaves, integrated up to any time, and at any time: found on a grid of kinks, reached by those at the ends of a step (`truncation.py`). |
 | `CUT` | the time to an undecided switch | So short of it a step is cut; what other switches do up to the new step's own decision is then as much smaller. |
@@ -37,6 +38,7 @@ OUTSIDE = 1e-13
 DEPENDENT = 256.0
 REST = 32.0
 JUDGED = 4
+ARRIVAL = 2
 LATE = 1e2
 CUT = 1e-6
 LEFT = 0.041

@@ -60,7 +60,7 @@ def turn(equation: Equation, run: Run) -> Run:
     # Where kinks decide a switch, the step ends right behind the first, so that the next one
     # knows of it; and a switch that is undecided even so is left to a step of its own.
     # Earlier than without being told is none: what a told kink spreads to before it moves
-    # a preactivation that is smaller still.
+    # a preactivation that is smaller still. The bound was put short of the switch by `CUT`.
     behind = jnp.maximum((1 + CUT) * passage.first, (1 + 3 * CUT) * reach.first)
     behind = jnp.maximum(behind, CUT * step.horizon)
     longer = reach.length > (1 + CUT) * behind
