@@ -107,7 +107,7 @@ def reproduce(
     quiet
         Show no progress.
     """
-    from .reproduce.papers import reproduce_paper
+    from .papers.catalogue import reproduce_paper
 
     with _messages(f"the same command goes on from {out}."):
         reproduce_paper(paper, out, only=only, quick=quick, seed=seed, cache=cache, quiet=quiet)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 import relu_flow as rf
-from relu_flow.theory import single_neuron as theory
-from relu_flow.theory.verdict import Evidence
+from relu_flow.claims.verdict import Evidence
+from relu_flow.papers.single_neuron import theory
 
 # Rows of a Hadamard matrix times these: the inputs' second moment is diagonal, known by hand.
 ROOTS = np.array([1.0, 0.4, 0.3, 0.2])

@@ -8,10 +8,10 @@ import xarray as xr
 
 from relu_flow import ExponentialLoss, Problem, TwoLayerReLU
 from relu_flow.experiment import run_experiments
+from relu_flow.papers.early_alignment.theory.path import remaining, worst_path
 from relu_flow.questions import bounds
 from relu_flow.report.question_bounds import bounds_figure
 from relu_flow.study.plan import Plan
-from relu_flow.theory.early_alignment_path import remaining, worst_path
 
 NUMBERS, MUS, SEEDS = np.array([4, 16]), np.array([0.1, 0.4]), 12
 

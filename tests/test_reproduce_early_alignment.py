@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from relu_flow.experiment import Bench, run_experiments
-from relu_flow.reproduce import early_alignment_planar as planar
-from relu_flow.reproduce.early_alignment import EXPERIMENTS
+from relu_flow.papers.early_alignment.experiments import EXPERIMENTS, plane as planar
 
 # Figure 7 of the paper, read off its captions: losses at iterations 7000 and 21000.
 PUBLISHED = {"7000": 9.93e-1, "21000": 7.49e-3}
@@ -104,8 +103,8 @@ def test_figures_5_to_13_are_all_there():
 def test_the_backend_of_the_user_is_left_alone(done):
     """Assert that neither importing the experiments nor drawing a figure chooses a backend."""
     code = (
-        "import pathlib, matplotlib, xarray; import relu_flow.reproduce.papers; "
-        "from relu_flow.report.early_alignment import draw_planar; "
+        "import pathlib, matplotlib, xarray; import relu_flow.papers.catalogue; "
+        "from relu_flow.papers.early_alignment.figures import draw_planar; "
         "draw_planar(xarray.open_dataset('data.nc', engine='h5netcdf'), pathlib.Path('a.png')); "
         "print(matplotlib.get_backend())"
     )

@@ -7,8 +7,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from relu_flow.experiment import run_experiments
-from relu_flow.reproduce.multi_phase import EXPERIMENTS
-from relu_flow.reproduce.multi_phase_setting import fixed_output
+from relu_flow.papers.multi_phase.experiments import EXPERIMENTS
+from relu_flow.papers.multi_phase.experiments.setting import fixed_output
 
 HEAVY, ANGLE, POSITIVE, NEGATIVE = 4, 0.3, 19 / 60, 4 / 60
 

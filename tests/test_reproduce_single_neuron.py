@@ -11,9 +11,8 @@ import xarray as xr
 import relu_flow as rf
 from relu_flow.data.teacher import single_neuron
 from relu_flow.experiment import Bench, run_experiments
-from relu_flow.reproduce import single_neuron_runs as runs
-from relu_flow.reproduce.single_neuron import EXPERIMENTS
-from relu_flow.reproduce.single_neuron_course import _crossings
+from relu_flow.papers.single_neuron.experiments import EXPERIMENTS, runs
+from relu_flow.papers.single_neuron.experiments.course import _crossings
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from jaxtyping import Array
 
 import relu_flow as rf
-from relu_flow.theory import early_alignment as theory
-from relu_flow.theory.early_alignment_patterns import longest_stays
-from relu_flow.theory.verdict import Evidence, Outcome
+from relu_flow.claims.verdict import Evidence, Outcome
+from relu_flow.papers.early_alignment import theory
+from relu_flow.papers.early_alignment.theory.patterns import longest_stays
 
 from . import problems
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import relu_flow as rf
+from relu_flow.claims.verdict import Evidence, Outcome
 from relu_flow.flow.planar import planar
-from relu_flow.theory import multi_phase as theory, multi_phase_record
-from relu_flow.theory.verdict import Evidence, Outcome
+from relu_flow.papers.multi_phase import theory
+from relu_flow.papers.multi_phase.theory import measured
 
 WIDTH = 60  # of the scales; neurons that die are fewer than that, and do nothing
 HEAVY = 4
@@ -236,7 +237,7 @@ def test_every_claim_of_the_branch_holds(verdicts):
 
 def test_the_run_is_the_planar_model(run):
     """Assert outputs along the whole run against the ODE, to what the start leaves."""
-    record, model = multi_phase_record.Record(Evidence(*run)), planar(*EXAMPLE, 500.0)
+    record, model = measured.Record(Evidence(*run)), planar(*EXAMPLE, 500.0)
     for t in (20.0, 100.0, 260.0, 275.0, 300.0, 450.0):
         here, state = record.at(t), model(t)
         np.testing.assert_allclose([here.plus, here.minus], [state.plus, state.minus], atol=3e-6)
@@ -357,9 +358,9 @@ def test_each_hypothesis_is_looked_at(run, change, unmet):
 def test_codes_of_the_log_are_those_of_the_solver():
     """Assert the numbers that theory repeats, since it may not import the flow."""
     kinds = rf.SwitchKind
-    assert multi_phase_record.SLIDE_ENTER == kinds.SLIDE_ENTER
-    assert multi_phase_record.SLIDE_EXIT_ACTIVE == kinds.SLIDE_EXIT_ACTIVE
-    assert multi_phase_record.SLIDE_EXIT_INACTIVE == kinds.SLIDE_EXIT_INACTIVE
+    assert measured.SLIDE_ENTER == kinds.SLIDE_ENTER
+    assert measured.SLIDE_EXIT_ACTIVE == kinds.SLIDE_EXIT_ACTIVE
+    assert measured.SLIDE_EXIT_INACTIVE == kinds.SLIDE_EXIT_INACTIVE
 
 
 def test_bad_problems_are_refused():

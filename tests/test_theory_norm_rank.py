@@ -9,8 +9,13 @@ import pytest
 from scipy.optimize import nnls
 
 import relu_flow as rf
-from relu_flow.theory.norm_rank import _bounded, _Cone, better_interpolator, cone_quantity
-from relu_flow.theory.verdict import Outcome
+from relu_flow.claims.verdict import Outcome
+from relu_flow.papers.single_neuron.theory.norm_rank import (
+    _bounded,
+    _Cone,
+    better_interpolator,
+    cone_quantity,
+)
 
 from .teacher_problems import checked
 

@@ -9,9 +9,9 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import relu_flow as rf
-from relu_flow.theory import single_neuron as theory
-from relu_flow.theory.single_neuron_record import Record
-from relu_flow.theory.verdict import Evidence, Outcome, table
+from relu_flow.claims.verdict import Evidence, Outcome, table
+from relu_flow.papers.single_neuron import theory
+from relu_flow.papers.single_neuron.theory.measured import Record
 
 from .teacher_problems import by_name, checked, data_of, planar, refuted, spectral
 

@@ -10,9 +10,9 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import relu_flow as rf
-from relu_flow.theory import single_neuron as theory
-from relu_flow.theory.single_neuron_bundle import set_number
-from relu_flow.theory.single_neuron_record import Bundle, Record, Snapshot
+from relu_flow.papers.single_neuron import theory
+from relu_flow.papers.single_neuron.theory.bundle import set_number
+from relu_flow.papers.single_neuron.theory.measured import Bundle, Record, Snapshot
 
 from .teacher_problems import ROOTS, SIGNS, data_of, planar, spectral
 

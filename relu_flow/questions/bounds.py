@@ -5,8 +5,8 @@ are in their cones or dead by $t_1 = 16\ln n/(\min\{\zeta, \xi\}\sqrt\mu X_{\min
 of at most their eq. (28), whose logarithm falls like $-n\ln n$ times $t_1/\ln n$. What the rates
 really are is left open. Here both are measured, and compared as laws in $n$ and $\mu$ with $t_1$,
 with the path of patterns in its proof, and with a sharper path (after the same, re-derived in
-`theory/early_alignment_path.py`). The scale is compared through the event that the theorem is
-about: all neurons are in place before an output exceeds a quarter.
+`papers/early_alignment/theory/path.py`). The scale is compared through the event that the theorem
+is about: all neurons are in place before an output exceeds a quarter.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +15,8 @@ import numpy as np
 import xarray as xr
 
 from ..experiment import Bench, Experiment, Findings, Row
+from ..papers.early_alignment.theory.parameters import constants
+from ..papers.early_alignment.theory.path import worst_path
 from ..report.question_bounds import bounds_figure
 from ..study.batch import initial_states
 from ..study.exponents import fit_exponent
@@ -25,8 +27,6 @@ from ..study.statistics import over_seeds
 from ..study.survival import survival
 from ..study.threshold import Finding
 from ..study.threshold_seeds import SeedThresholds
-from ..theory.early_alignment_constants import constants
-from ..theory.early_alignment_path import worst_path
 from . import summary
 from .bounds_words import paragraph
 from .by_seed import scale_thresholds

@@ -27,6 +27,7 @@ import xarray as xr
 from ..experiment import Bench, Experiment, Findings, Row
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..papers.early_alignment.theory.parameters import constants
 from ..report.page_data import scale_text
 from ..report.question_correlation import correlation_figure
 from ..study.batch import draw
@@ -36,7 +37,6 @@ from ..study.plan import Plan
 from ..study.spec import Study
 from ..study.statistics import over_seeds
 from ..study.survival import survival
-from ..theory.early_alignment_constants import constants
 from . import summary
 
 POWER = 1 / math.sqrt(2)  # of the scale, for two inputs of one class

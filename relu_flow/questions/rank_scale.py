@@ -18,6 +18,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from ..experiment import Bench, Experiment, Findings, Row
+from ..papers.single_neuron.theory.parameters import constants
 from ..report.question_rank import scale_figure
 from ..study.batch import initial_states
 from ..study.intervals import quantile_interval
@@ -25,7 +26,6 @@ from ..study.outcomes import Interval
 from ..study.plan import Plan
 from ..study.spec import Study
 from ..study.threshold_seeds import SeedThresholds
-from ..theory.single_neuron_constants import constants
 from .by_seed import scale_thresholds
 
 # What is read off, the largest value that counts as rank one, and what it is called.

@@ -1,0 +1,1 @@
+"""One folder a paper: its theory, its experiments, its figures."""

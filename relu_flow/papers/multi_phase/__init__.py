@@ -1,0 +1,1 @@
+"""Wang, Ma (2023), re-derived: four phases of two clusters."""

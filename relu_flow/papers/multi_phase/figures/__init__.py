@@ -1,0 +1,1 @@
+"""Figures of the multi-phase paper's experiments."""

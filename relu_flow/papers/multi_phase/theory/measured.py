@@ -1,0 +1,238 @@
+"""Constants of a two-cluster problem and its network, and what a run of it measures."""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ...._types import FloatScalarLike
+from ....claims.verdict import Evidence
+from ....data.clusters import Clusters, clusters_check
+from ....model.network import TwoLayerReLU
+from ....model.problem import Problem
+from ....model.switch import SwitchKind
+from .course import Course
+from .points import TwoPoints, survival_angle, survives
+
+# Codes of the log of switches.
+SLIDE_ENTER = SwitchKind.SLIDE_ENTER
+SLIDE_EXIT_ACTIVE = SwitchKind.SLIDE_EXIT_ACTIVE
+SLIDE_EXIT_INACTIVE = SwitchKind.SLIDE_EXIT_INACTIVE
+FLOOR = 1e-8  # relative error of a run at the usual `rtol`, with room
+
+
+class Constants(eqx.Module):
+    r"""What the claims are computed from: data and initial network alone.
+
+    Attributes:
+        certificate: The data measured as two clusters.
+        positive: Which neurons have a positive outer weight.
+        living: Which neurons will not die, by `survives`.
+        log_kappa_1: $\log\kappa_1$: the longest inner weight is $\kappa_1/\sqrt m$.
+        log_kappa_2: $\log\kappa_2$: the largest outer weight is $\kappa_2/\sqrt m$.
+        uneven: How far outer weights differ in size: log of largest over smallest.
+        theta_0: $\arctan(\sin\Delta/(p - c))$, radians.
+        points: $p$, $\Delta$, $\gamma_\pm$ with the living neurons counted.
+        course: The flow in closed form, as if $\kappa_1 = 0$.
+        phase_one: $10\sqrt{\kappa_1/\kappa_2}$, when neurons have condensed.
+        accuracy: $\kappa_1\kappa_2$, by how much outputs may differ from the course's.
+    """
+
+    certificate: Clusters
+    positive: Bool[np.ndarray, " width"]
+    living: Bool[np.ndarray, " width"]
+    log_kappa_1: float
+    log_kappa_2: float
+    uneven: float
+    theta_0: float
+    points: TwoPoints
+    course: Course
+    phase_one: float
+    accuracy: float
+
+    @property
+    def living_positives(self) -> int:
+        """Return $m_+$."""
+        return int(np.sum(self.living & self.positive))
+
+    @property
+    def living_negatives(self) -> int:
+        """Return $m_-$."""
+        return int(np.sum(self.living & ~self.positive))
+
+
+def constants(problem: Problem, network: TwoLayerReLU) -> Constants:
+    r"""Return the constants of a problem and the network that a flow starts from.
+
+    Classes are represented by the directions of their sums; whether they are copies of
+    unit vectors is for the hypotheses to say.
+
+    Raises:
+        ValueError: If a class is empty, an outer weight is zero, or inner weights all are.
+    """
+    found = clusters_check(problem)
+    if int(found.n_plus) == 0 or int(found.n_minus) == 0:
+        raise ValueError(
+            "Argument `problem` must have samples of both classes, but it has "
+            f"{int(found.n_plus)} positive and {int(found.n_minus)} negative ones."
+        )
+    outer = np.asarray(network.outer_weight)
+    log_norm = float(np.max(np.asarray(network.log_norm())))
+    if np.any(outer == 0) or log_norm == -math.inf:
+        raise ValueError(
+            "Argument `network` must have outer weights that are not zero, and an inner one, "
+            f"but {int(np.sum(outer == 0))} outer weights are and the longest inner weight "
+            f"has log norm {log_norm}."
+        )
+    log_outer = np.log(np.abs(outer)) + np.asarray(network.outer_log_scale)
+    positive = outer > 0
+    on_plus, on_minus = network.inner_weight @ found.x_plus, network.inner_weight @ found.x_minus
+    lives = survives(found.p, found.angle, jnp.asarray(positive), on_plus, on_minus)
+    lives = np.asarray(lives)
+    gamma = lambda mask: float(np.sum(np.exp(2 * log_outer[mask])))
+    points = TwoPoints(
+        float(found.p), float(found.angle), gamma(lives & positive), gamma(lives & ~positive)
+    )
+    half = 0.5 * math.log(network.width)
+    kappa_1, kappa_2 = log_norm + half, float(np.max(log_outer)) + half
+    return Constants(
+        certificate=found,
+        positive=positive,
+        living=lives,
+        log_kappa_1=kappa_1,
+        log_kappa_2=kappa_2,
+        uneven=float(np.ptp(log_outer)),
+        theta_0=float(survival_angle(found.p, found.angle)),
+        points=points,
+        course=Course(points),
+        phase_one=10 * math.exp(0.5 * (kappa_1 - kappa_2)),
+        accuracy=math.exp(kappa_1 + kappa_2),
+    )
+
+
+class Measured(eqx.Module):
+    """A network of the run.
+
+    Attributes:
+        network: The network.
+        plus: Output at the first positive sample.
+        minus: Output at the first negative sample.
+        heavy: Mean loss of the positive class, over all samples.
+        light: That of the negative class.
+    """
+
+    network: TwoLayerReLU
+    plus: float
+    minus: float
+    heavy: float
+    light: float
+
+    @property
+    def ratio(self) -> float:
+        """Return A/B."""
+        return self.heavy / self.light
+
+
+class Record:
+    """A run and its constants; networks are evaluated once for each time."""
+
+    def __init__(self, evidence: Evidence):
+        self.evidence = evidence
+        self.found = constants(evidence.problem, evidence.network)
+        log = evidence.flow.switches
+        kept = min(int(log.num), len(log.time))
+        self.time = np.asarray(log.time)[:kept]
+        self.neuron = np.asarray(log.neuron)[:kept]
+        self.kind = np.asarray(log.kind)[:kept]
+        self.sample_positive = (
+            np.asarray(evidence.problem.targets)[np.asarray(log.sample)[:kept]] > 0
+        )
+        self._seen: dict[float, Measured] = {}
+
+    @property
+    def end(self) -> float:
+        """Return the time up to which the run goes."""
+        return self.evidence.end
+
+    def at(self, t: FloatScalarLike) -> Measured:
+        """Return what the run measures at a time; all `nan` beyond its end or for `nan`."""
+        t = float(t)
+        if not 0 <= t <= self.end:
+            return Measured(self.evidence.network, *[math.nan] * 4)
+        if t not in self._seen:
+            network = _network_at(self.evidence.flow, jnp.asarray(t))
+            self._seen[t] = _measured(self.evidence.problem, network)
+        return self._seen[t]
+
+    def events(
+        self, kinds: tuple[int, ...], positive: bool, after: float = 0.0
+    ) -> dict[int, float]:
+        """Return when each neuron of a sign first had such a switch on the other class."""
+        chosen = np.isin(self.kind, kinds) & (self.found.positive[self.neuron] == positive)
+        chosen &= (self.sample_positive != positive) & (self.time > after)
+        first: dict[int, float] = {}
+        for neuron, time in zip(self.neuron[chosen], self.time[chosen], strict=True):
+            first.setdefault(int(neuron), float(time))
+        return first
+
+    def slides(self, positive: bool) -> tuple[Int[np.ndarray, " sliding"], float, float]:
+        """Return neurons of a sign that slide long on the other class, and from when to when.
+
+        Of the neurons' first slides those count that last at least half as long as the
+        longest; the stretch is the one in which all of these slide.
+        """
+        stays = {}
+        for neuron, start in self.events((SLIDE_ENTER,), positive).items():
+            exits = (SLIDE_EXIT_ACTIVE, SLIDE_EXIT_INACTIVE)
+            end = self.events(exits, positive, start).get(neuron, self.end)
+            stays[neuron] = (start, end)
+        longest = max((b - a for a, b in stays.values()), default=0.0)
+        long = {j: stay for j, stay in stays.items() if stay[1] - stay[0] >= 0.5 * longest > 0}
+        if not long:
+            return np.zeros(0, int), math.nan, math.nan
+        start = max(a for a, _ in long.values())
+        return np.array(sorted(long)), start, min(b for _, b in long.values())
+
+    def implied_weights(
+        self, neurons: Int[np.ndarray, " sliding"], positive: bool, t: float, h: float
+    ) -> Float[np.ndarray, " sliding"]:
+        r"""Return the share of the other class's input that neurons' own motion implies.
+
+        A central difference of the run gives $\dot W_j = V_j(a_+ A x_+ - a_- B x_-)$, whose
+        coefficients follow by least squares; $A$, $B$ are those of the network at the time.
+        """
+        before, here, behind = (self.at(s) for s in (t - h, t, t + h))
+        scale = np.asarray(here.network.log_scale)
+        inner = lambda found: np.asarray(
+            found.network.inner_weight * jnp.exp(found.network.log_scale - scale)[:, None]
+        )
+        outer = np.asarray(here.network.outer_weight)
+        outer = outer * np.exp(np.asarray(here.network.outer_log_scale) - scale)
+        velocity = (inner(behind) - inner(before))[neurons] / (2 * h) / outer[neurons, None]
+        certificate = self.found.certificate
+        basis = np.stack([certificate.x_plus, certificate.x_minus], axis=1)
+        a, b = np.linalg.lstsq(basis, velocity.T, rcond=None)[0]
+        return -b / here.light if positive else a / here.heavy
+
+
+def _measured(problem: Problem, network: TwoLayerReLU) -> Measured:
+    predictions = np.asarray(problem.predictions(network))
+    positive = np.asarray(problem.targets) > 0
+    with np.errstate(over="ignore"):
+        losses = np.asarray(problem.loss.value(jnp.asarray(predictions), problem.targets))
+    losses = losses / problem.samples
+    return Measured(
+        network,
+        float(predictions[positive][0]),
+        float(predictions[~positive][0]),
+        float(np.sum(losses[positive])),
+        float(np.sum(losses[~positive])),
+    )
+
+
+@eqx.filter_jit
+def _network_at(flow, t: Float[Array, ""]) -> TwoLayerReLU:
+    """Return the network at a time: dense output is a program worth compiling once."""
+    return flow.network_at(t)

@@ -1,0 +1,1 @@
+"""Chistikov, Englert, Lazić (2023): learning a single neuron."""

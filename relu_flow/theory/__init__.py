@@ -1,1 +1,0 @@
-"""Theorems as claims that are computed and checked; nothing here solves anything."""
