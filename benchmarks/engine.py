@@ -100,7 +100,7 @@ def command_line() -> None:
         for name in ("first process", "second process (cached)"):
             start = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-m", "relu_flow.cli", "digits", "--quiet", "--out", folder],
+                [sys.executable, "-m", "relu_flow.app.cli", "digits", "--quiet", "--out", folder],
                 env=environment,
                 capture_output=True,
                 text=True,

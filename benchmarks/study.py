@@ -51,7 +51,7 @@ COLLECTED = ("study.zarr", "runs.parquet", "switches.parquet")
 
 def command(*arguments: str) -> list[str]:
     """Return the command line of a study's command."""
-    return [sys.executable, "-m", "relu_flow.cli", "study", *arguments]
+    return [sys.executable, "-m", "relu_flow.app.cli", "study", *arguments]
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -135,7 +135,7 @@ def waits(out: Path, lanes: int = 64, runs_a_lane: int = 4) -> None:
     """Print how long lanes side by side would wait, as on a GPU, from the turns of real runs."""
     import numpy as np
 
-    from relu_flow.study.record import COUNTS
+    from relu_flow.study.declare.record import COUNTS
 
     column = COUNTS.index("evaluations")
     chunks = sorted(out.glob("chunks/[0-9]*/data.npz"))
@@ -280,10 +280,10 @@ def make_up(spec: Path, out: Path) -> None:
     """Fill a store with chunks of random numbers."""
     import numpy as np
 
-    from relu_flow.study.plan import Plan
-    from relu_flow.study.record import lane_schema
-    from relu_flow.study.spec import Study
-    from relu_flow.study.store import Store
+    from relu_flow.study.declare.plan import Plan
+    from relu_flow.study.declare.record import lane_schema
+    from relu_flow.study.declare.spec import Study
+    from relu_flow.study.run.store import Store
 
     study = Study.from_toml(spec)
     plan, store, draw = Plan.of(study), Store.create(out, study), np.random.default_rng(0)

@@ -71,9 +71,9 @@ if _TYPE_CHECKING:
         Scheme as Scheme,
         SwitchEvent as SwitchEvent,
     )
-    from .study.collect import open_study as open_study
-    from .study.runner import run_study as run_study
-    from .study.spec import Study as Study
-    from .study.threshold import find_threshold as find_threshold
+    from .study.declare.spec import Study as Study
+    from .study.run.collect import open_study as open_study
+    from .study.run.runner import run_study as run_study
+    from .study.threshold.search import find_threshold as find_threshold
 else:
     __getattr__, __dir__ = _attach(__name__, optional="study")

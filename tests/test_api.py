@@ -55,7 +55,7 @@ def test_importing_is_light():
     )
     assert run("-c", code).stdout.strip() == "set()"
     ask = "import sys\nsys.argv = ['relu-flow', '--help']\n"
-    for use in ("import relu_flow.cli", ask + "from relu_flow.cli import main\nmain()"):
+    for use in ("import relu_flow.app.cli", ask + "from relu_flow.app.cli import main\nmain()"):
         done = run("-c", f"import atexit, sys\natexit.register(lambda: print({LOADED}))\n{use}")
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "set()"
@@ -85,7 +85,7 @@ def test_library_never_touches_global_configuration():
 def test_digits_command_writes_what_it_says(tmp_path):
     """Assert that a small run reports, draws, and writes a file that xarray opens."""
     done = run(
-        "-m", "relu_flow.cli", "digits", "--images", "20", "--width", "6", "--end", "30",
+        "-m", "relu_flow.app.cli", "digits", "--images", "20", "--width", "6", "--end", "30",
         "--times", "20", "--scale", "1e-3", "--out", "run", "--no-cache", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -109,7 +109,7 @@ def test_digits_command_writes_what_it_says(tmp_path):
 )
 def test_digits_command_refuses_bad_input(tmp_path, option, value, word):
     """Assert that a wrong option is named in one line, without a traceback."""
-    done = run("-m", "relu_flow.cli", "digits", option, value, "--no-cache", cwd=tmp_path)
+    done = run("-m", "relu_flow.app.cli", "digits", option, value, "--no-cache", cwd=tmp_path)
     assert done.returncode != 0
     assert word in (done.stderr + done.stdout).lower()
     assert "Traceback" not in done.stderr

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import relu_flow as rf
-from relu_flow.study.collect import collect
-from relu_flow.study.store import Store
+from relu_flow.study.run.collect import collect
+from relu_flow.study.run.store import Store
 
 from .test_api import run
 

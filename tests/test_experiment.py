@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from relu_flow.experiment import Bench, Experiment, Findings, Row, run_experiments
+from relu_flow.experiment.experiment import Bench, Experiment, Findings, Row, run_experiments
 
 
 @pytest.mark.parametrize("names", [("4^2", "4^-2"), ("M < 0", "M > 0"), ("a b", "a-b")])

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 import relu_flow as rf
-from relu_flow.cli import app
-from relu_flow.report.page import write_page
-from relu_flow.report.page_data import Collected, scale_text
-from relu_flow.report.page_fan import fan_section
-from relu_flow.report.page_run import Rerun, run_again
-from relu_flow.study.collect import collect
+from relu_flow.app.cli import app
+from relu_flow.report.page.data import Collected, scale_text
+from relu_flow.report.page.document import write_page
+from relu_flow.report.page.fan import fan_section
+from relu_flow.report.page.run import Rerun, run_again
+from relu_flow.study.run.collect import collect
 
 SEEDS, SCALES, MUS, END = 6, (1e-2, 1e-3), (0.5, 0.6, 0.7), 8.0
 STUDY = {

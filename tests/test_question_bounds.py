@@ -7,11 +7,11 @@ import pytest
 import xarray as xr
 
 from relu_flow import ExponentialLoss, Problem, TwoLayerReLU
-from relu_flow.experiment import run_experiments
+from relu_flow.experiment.experiment import run_experiments
 from relu_flow.papers.early_alignment.theory.path import remaining, worst_path
-from relu_flow.questions import bounds
-from relu_flow.report.question_bounds import bounds_figure
-from relu_flow.study.plan import Plan
+from relu_flow.questions.bounds import study as bounds
+from relu_flow.questions.bounds.figure import bounds_figure
+from relu_flow.study.declare.plan import Plan
 
 NUMBERS, MUS, SEEDS = np.array([4, 16]), np.array([0.1, 0.4]), 12
 

@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 
 import relu_flow as rf
-from relu_flow.experiment import run_experiments
-from relu_flow.questions import correlation
-from relu_flow.study.plan import Plan
+from relu_flow.experiment.experiment import run_experiments
+from relu_flow.questions.correlation import study as correlation
+from relu_flow.study.declare.plan import Plan
 
 SEEDS = 20
 LOG_SCALES = np.log([1e-3, 1e-6, 1e-12])

@@ -9,10 +9,12 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from relu_flow.cli import question
-from relu_flow.questions import by_seed, rank_angle, rank_scale
+from relu_flow.app.cli import question
+from relu_flow.questions import by_seed
 from relu_flow.questions.catalogue import QUESTIONS, answer
-from relu_flow.study.plan import Plan
+from relu_flow.questions.rank_angle import study as rank_angle
+from relu_flow.questions.rank_scale import study as rank_scale
+from relu_flow.study.declare.plan import Plan
 
 SEEDS = 40
 DEGREES = (30.0, 60.0, 85.0)

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from relu_flow.experiment import run_experiments
-from relu_flow.questions import switches
-from relu_flow.report.question_switches import switches_figure
-from relu_flow.study.plan import Plan
+from relu_flow.experiment.experiment import run_experiments
+from relu_flow.questions.switches import study as switches
+from relu_flow.questions.switches.figure import switches_figure
+from relu_flow.study.declare.plan import Plan
 
 SEEDS = 10
 SLIDING = 6  # of the seeds

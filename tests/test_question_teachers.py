@@ -10,12 +10,12 @@ import xarray as xr
 from scipy import stats
 
 from relu_flow.data.teachers import several_neurons
-from relu_flow.experiment import run_experiments
+from relu_flow.experiment.experiment import run_experiments
 from relu_flow.model.network import TwoLayerReLU
 from relu_flow.observe.rank import effective_rank
-from relu_flow.questions import teachers
-from relu_flow.study.families import draw_problem
-from relu_flow.study.plan import Plan
+from relu_flow.questions.teachers import study as teachers
+from relu_flow.study.declare.families import draw_problem
+from relu_flow.study.declare.plan import Plan
 
 SEEDS = 20
 LOG_SCALES = np.log([1e-8, 1e-4])

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from relu_flow.experiment import Bench, run_experiments
+from relu_flow.experiment.experiment import Bench, run_experiments
 from relu_flow.papers.early_alignment.experiments import EXPERIMENTS, plane as planar
 
 # Figure 7 of the paper, read off its captions: losses at iterations 7000 and 21000.

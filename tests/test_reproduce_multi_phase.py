@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from relu_flow.experiment import run_experiments
+from relu_flow.experiment.experiment import run_experiments
 from relu_flow.papers.multi_phase.experiments import EXPERIMENTS
 from relu_flow.papers.multi_phase.experiments.setting import fixed_output
 

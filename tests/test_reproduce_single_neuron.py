@@ -10,7 +10,7 @@ import xarray as xr
 
 import relu_flow as rf
 from relu_flow.data.teacher import single_neuron
-from relu_flow.experiment import Bench, run_experiments
+from relu_flow.experiment.experiment import Bench, run_experiments
 from relu_flow.papers.single_neuron.experiments import EXPERIMENTS, runs
 from relu_flow.papers.single_neuron.experiments.course import _crossings
 

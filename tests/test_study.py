@@ -13,12 +13,12 @@ import pytest
 
 import relu_flow as rf
 from relu_flow.observe import observables
-from relu_flow.report.page_data import Collected
-from relu_flow.study import batch, runner, store as stores
-from relu_flow.study.collect import collect
-from relu_flow.study.plan import Plan
-from relu_flow.study.record import COUNTS
-from relu_flow.study.store import Store, StoreError
+from relu_flow.report.page.data import Collected
+from relu_flow.study.declare.plan import Plan
+from relu_flow.study.declare.record import COUNTS
+from relu_flow.study.run import batch, runner, store as stores
+from relu_flow.study.run.collect import collect
+from relu_flow.study.run.store import Store, StoreError
 
 SEEDS, SCALES, MUS, END = (0, 1, 5), (1e-2, 1e-3), (0.5, 0.7), 8.0
 SPEC = {

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from relu_flow.study.store import Store
+from relu_flow.study.run.store import Store
 
 TOML = """
 seeds = 12
@@ -85,12 +85,12 @@ def data(path):
 
 
 def started(place, environment, *arguments):
-    line = [sys.executable, "-m", "relu_flow.cli", "study", *arguments]
+    line = [sys.executable, "-m", "relu_flow.app.cli", "study", *arguments]
     return subprocess.Popen(line, cwd=place, env=environment, stderr=subprocess.DEVNULL)
 
 
 def command(place, environment, *arguments):
-    line = [sys.executable, "-m", "relu_flow.cli", "study", *arguments]
+    line = [sys.executable, "-m", "relu_flow.app.cli", "study", *arguments]
     return subprocess.run(
         line, cwd=place, env=environment, capture_output=True, text=True, check=False
     )
@@ -123,7 +123,7 @@ def test_two_devices(place, two_devices, whole):
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_store_that_can_be_resumed(place, environment, whole):
     process = subprocess.Popen(
-        [sys.executable, "-m", "relu_flow.cli", "study", "run", "spec.toml", "--out", "ctrl"],
+        [sys.executable, "-m", "relu_flow.app.cli", "study", "run", "spec.toml", "--out", "ctrl"],
         cwd=place, env=environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while not data(place / "ctrl"):

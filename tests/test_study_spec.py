@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import relu_flow as rf
-from relu_flow.study.plan import Plan, describe
+from relu_flow.study.declare.plan import Plan, describe
 
 TOML = """
 seeds = [3, 5]

@@ -5,11 +5,11 @@ import pytest
 from scipy import stats
 from scipy.optimize import minimize
 
-from relu_flow.study.axis import Axis
-from relu_flow.study.crossing import gaps
-from relu_flow.study.threshold import Finding, find_threshold
-from relu_flow.study.threshold_random import find_random_threshold
-from relu_flow.study.threshold_seeds import find_seed_thresholds
+from relu_flow.study.threshold.axis import Axis
+from relu_flow.study.threshold.by_seed import find_seed_thresholds
+from relu_flow.study.threshold.crossing import gaps
+from relu_flow.study.threshold.fraction import find_random_threshold
+from relu_flow.study.threshold.search import Finding, find_threshold
 
 
 class Recorded:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from .._cache import prepare
-from ..experiment import Experiment, Findings, run_experiments
+from ..experiment.experiment import Experiment, Findings, run_experiments
+from ..experiment.jax_settings import prepare
 from .early_alignment.experiments import EXPERIMENTS as EARLY_ALIGNMENT
 from .multi_phase.experiments import EXPERIMENTS as MULTI_PHASE
 from .single_neuron.experiments import EXPERIMENTS as SINGLE_NEURON

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import xarray as xr
 
-from ..study.spec import Study
-from ..study.threshold_seeds import SeedThresholds, find_seed_thresholds
+from ..study.declare.spec import Study
+from ..study.threshold.by_seed import SeedThresholds, find_seed_thresholds
 
 Seeds = tuple[int, ...]
 Scales = tuple[float, ...]

@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
-from .._cache import prepare
-from ..experiment import Experiment, Findings, run_experiments
-from . import bounds, correlation, rank_angle, rank_scale, switches, teachers
+from ..experiment.experiment import Experiment, Findings, run_experiments
+from ..experiment.jax_settings import prepare
+from .bounds import study as bounds
+from .correlation import study as correlation
+from .rank_angle import study as rank_angle
+from .rank_scale import study as rank_scale
+from .switches import study as switches
+from .teachers import study as teachers
 
 QUESTIONS: tuple[Experiment, ...] = (
     rank_angle.QUESTION,

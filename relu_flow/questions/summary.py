@@ -6,12 +6,12 @@ from typing import Any
 
 import xarray as xr
 
-from ..experiment import Row
-from ..report.page_data import label_of, text_of
-from ..study.fractions import fraction_interval
-from ..study.intervals import mean_interval, quantile_interval
-from ..study.outcomes import Interval
-from ..study.statistics import over_seeds
+from ..experiment.experiment import Row
+from ..report.page.data import label_of, text_of
+from ..study.statistics.fractions import fraction_interval
+from ..study.statistics.intervals import mean_interval, quantile_interval
+from ..study.statistics.outcomes import Interval
+from ..study.statistics.summary import over_seeds
 
 
 def shares(tree: xr.DataTree, holds: xr.DataArray) -> xr.Dataset:

@@ -5,7 +5,7 @@ Source:
     Initialization" (2024).
 """
 
-from ....experiment import Experiment
+from ....experiment.experiment import Experiment
 from .. import figures as report
 from . import digits as on_digits, plane as on_plane
 

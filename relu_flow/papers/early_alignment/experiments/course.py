@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Real
 
-from ....experiment import Bench, Row
+from ....experiment.experiment import Bench, Row
+from ....experiment.progress import Watcher
 from ....flow.descent import descent
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from ....observe import motion, observables
-from ....report.watcher import Watcher
 
 RATE = 2e-3  # the paper's learning rate: its iteration k is the flow's time k * RATE
 RATES = (2e-3, 4e-3, 8e-3)

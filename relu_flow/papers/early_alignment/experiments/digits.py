@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ....data.digits import digits, separable_fraction
-from ....experiment import Bench, Findings, Row
+from ....experiment.experiment import Bench, Findings, Row
 from ....model.initialisers import gaussian_init
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem

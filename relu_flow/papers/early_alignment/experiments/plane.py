@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ....data.separable import orthogonally_separable
-from ....experiment import Bench, Findings, Row
+from ....experiment.experiment import Bench, Findings, Row
 from ....flow.solve import solve
 from ....model.initialisers import gaussian_init
 from ....model.network import TwoLayerReLU

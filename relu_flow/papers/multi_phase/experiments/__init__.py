@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ....data.clusters import two_clusters
-from ....experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Bench, Experiment, Findings, Row
 from ....model.initialisers import single_neuron_init
 from ....observe import observables
 from ....observe.pattern import sides_at

@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 
 from ....data.clusters import two_clusters
-from ....experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Bench, Experiment, Findings, Row
+from ....experiment.progress import Watcher
 from ....flow.compare import modes_at
 from ....flow.descent import DescentTrajectory, descent
 from ....model.initialisers import single_neuron_init
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
-from ....report.watcher import Watcher
 from ..figures.sweeps import descent_figure
 from .setting import ANGLE, HEAVY, LIGHT, OPTIONS, RTOL, WIDTH, fixed_output, record
 

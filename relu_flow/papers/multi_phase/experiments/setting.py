@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from ....claims.verdict import Outcome, Verdict
 from ....data.clusters import two_clusters
-from ....experiment import Bench, Row
+from ....experiment.experiment import Bench, Row
 from ....flow.planar import PlanarRun, planar
 from ....flow.trajectory import Trajectory
 from ....model.initialisers import multi_phase_init

@@ -6,7 +6,7 @@ Source:
     draws are of our own, and what can be compared is how angles go with the scale.
 """
 
-from ....experiment import Experiment
+from ....experiment.experiment import Experiment
 from . import angles, checks, course, phases
 
 # Those that take minutes come first, the long tables of angles last.

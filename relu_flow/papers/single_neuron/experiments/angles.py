@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 import xarray as xr
 
-from ....experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Bench, Experiment, Findings, Row
 from .. import figures
 from . import runs
 from .published import TABLES, published

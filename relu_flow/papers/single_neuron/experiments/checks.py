@@ -10,7 +10,7 @@ import xarray as xr
 from ....data.norm_rank import norm_agrees_with_rank, norm_disagrees_with_rank
 from ....data.orthogonal import orthogonal
 from ....data.teacher import single_neuron
-from ....experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Bench, Experiment, Findings, Row
 from ....model.loss import SquareLoss
 from ....model.problem import Problem
 from ....observe.bundle import bundle

@@ -9,13 +9,13 @@ import xarray as xr
 
 from ....data.teacher import single_neuron
 from ....data.teachers import several_neurons
-from ....experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Bench, Experiment, Findings, Row
+from ....experiment.progress import Watcher
 from ....flow.descent import descent
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from ....observe import angle, observables, rank
 from ....observe.bundle import bundle, data_eigenbasis, teacher_gap
-from ....report.watcher import Watcher
 from .. import figures
 from . import runs
 

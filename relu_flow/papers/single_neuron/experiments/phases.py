@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ....claims.verdict import Evidence
-from ....experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Bench, Experiment, Findings, Row
 from ....flow.solve import solve
 from ....flow.trajectory import Trajectory
 from ....model.network import TwoLayerReLU

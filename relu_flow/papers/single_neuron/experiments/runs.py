@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Key, Real
 
 from ....data.teacher import Variant, single_neuron
-from ....experiment import Bench, Row
+from ....experiment.experiment import Bench, Row
 from ....flow.solve import solve
 from ....flow.trajectory import RESULTS, Trajectory
 from ....model.initialisers import single_neuron_init

@@ -1,0 +1,1 @@
+"""The `relu-flow` command."""

@@ -1,0 +1,1 @@
+"""What a finished piece of work is, and how it is kept and resumed."""

@@ -1,0 +1,1 @@
+"""How loose are the bounds of early alignment?"""

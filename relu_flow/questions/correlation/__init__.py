@@ -1,0 +1,1 @@
+"""Orthogonal against correlated inputs."""

@@ -1,0 +1,1 @@
+"""Rank bias against the teacher's angle."""

@@ -1,0 +1,1 @@
+"""Where rank one breaks as the scale grows."""

@@ -1,0 +1,1 @@
+"""How often neurons slide, tie, repel and die."""

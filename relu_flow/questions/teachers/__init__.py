@@ -1,0 +1,1 @@
+"""Two teachers and more."""

@@ -1,0 +1,1 @@
+"""Running a study: programs, chunks, the store, machines, and what is collected."""
