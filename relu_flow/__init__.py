@@ -7,6 +7,8 @@ from ._lazy import attach as _attach
 # Read by type checkers, and by `_attach`: each name is imported when it is first used, so that
 # the command line answers before JAX is there, and studies need their packages only then.
 if _TYPE_CHECKING:
+    from .analysis.compare import Departure as Departure, compare as compare
+    from .analysis.timing import PhaseTimes as PhaseTimes, time_phases as time_phases
     from .data.bias import with_bias as with_bias
     from .data.clusters import clusters_check as clusters_check, two_clusters as two_clusters
     from .data.digits import digits as digits
@@ -30,17 +32,13 @@ if _TYPE_CHECKING:
         three_points_check as three_points_check,
         three_points_experiment as three_points_experiment,
     )
-    from .flow.compare import Departure as Departure, compare as compare
-    from .flow.descend import DescentTrajectory as DescentTrajectory
-    from .flow.descent import descent as descent
-    from .flow.field import FlowField as FlowField, Frozen as Frozen
-    from .flow.frame import Frame as Frame
+    from .discrete.descend import DescentTrajectory as DescentTrajectory
+    from .discrete.descent import descent as descent
     from .flow.host_loop import Progress as Progress
-    from .flow.limit import LimitTrajectory as LimitTrajectory, limit_flow as limit_flow
-    from .flow.planar import PlanarRun as PlanarRun, planar as planar
+    from .flow.method.field import FlowField as FlowField, Frozen as Frozen
+    from .flow.method.frame import Frame as Frame
+    from .flow.method.taylor import Taylor as Taylor
     from .flow.solve import solve as solve
-    from .flow.taylor import Taylor as Taylor
-    from .flow.timing import PhaseTimes as PhaseTimes, time_phases as time_phases
     from .flow.trajectory import (
         RESULTS as RESULTS,
         Crossing as Crossing,
@@ -71,6 +69,8 @@ if _TYPE_CHECKING:
         Scheme as Scheme,
         SwitchEvent as SwitchEvent,
     )
+    from .reduced.limit import LimitTrajectory as LimitTrajectory, limit_flow as limit_flow
+    from .reduced.planar import PlanarRun as PlanarRun, planar as planar
     from .study.declare.spec import Study as Study
     from .study.run.collect import open_study as open_study
     from .study.run.runner import run_study as run_study

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import relu_flow as rf
-from relu_flow.flow.compare import compare, slide_weights
-from relu_flow.flow.descent import descent
+from relu_flow.analysis.compare import compare, slide_weights
+from relu_flow.discrete.descent import descent
 from relu_flow.observe.observables import loss
 
 from . import problems

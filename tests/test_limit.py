@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import relu_flow as rf
-from relu_flow.flow.limit import limit_flow
+from relu_flow.reduced.limit import limit_flow
 
 from . import problems
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import relu_flow as rf
-from relu_flow.flow.timing import time_phases
+from relu_flow.analysis.timing import time_phases
 from relu_flow.model import switch
 from relu_flow.observe import observables, pattern, schemes
 from relu_flow.observe.motion import activations

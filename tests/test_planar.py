@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from relu_flow.flow.planar import PlanarMode, planar
+from relu_flow.reduced.planar import PlanarMode, planar
 
 EXAMPLE = (4, 0.3, 19 / 60, 4 / 60)  # p, angle, 19 and 4 of 60 neurons, kappa_2 = 1
 

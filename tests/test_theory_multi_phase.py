@@ -15,9 +15,9 @@ import pytest
 
 import relu_flow as rf
 from relu_flow.claims.verdict import Evidence, Outcome
-from relu_flow.flow.planar import planar
 from relu_flow.papers.multi_phase import theory
 from relu_flow.papers.multi_phase.theory import measured
+from relu_flow.reduced.planar import planar
 
 WIDTH = 60  # of the scales; neurons that die are fewer than that, and do nothing
 HEAVY = 4

@@ -9,8 +9,8 @@ import scipy.linalg
 import scipy.optimize
 
 import relu_flow as rf
-from relu_flow.flow.arrangement import patterns
-from relu_flow.flow.hull import nearest
+from relu_flow.flow.method.arrangement import patterns
+from relu_flow.flow.surface.hull import nearest
 
 from .fuzz import origin
 from .fuzz.geometry import Geometry

@@ -11,8 +11,8 @@ import numpy as np
 from .._types import is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from .probe import LevelCrossing
-from .taylor import Taylor
+from .loop.probe import LevelCrossing
+from .method.taylor import Taylor
 
 _COARSEST = 0.1
 _FINEST = 4  # units of rounding

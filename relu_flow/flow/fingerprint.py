@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from .probe import LevelCrossing
+from .loop.probe import LevelCrossing
 
 
 class Fingerprint:

@@ -16,11 +16,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .arguments import check_arguments
-from .finish import finish
-from .run import Equation, Run, begin, make_equation
+from .loop.finish import finish
+from .loop.run import Equation, Run, begin, make_equation
+from .loop.turn import going_on, turn
 from .solve import make_options
 from .trajectory import Trajectory
-from .turn import going_on, turn
 
 Keep = Callable[[Problem, Trajectory], PyTree[Array]]
 

@@ -19,14 +19,14 @@ from .arguments import (
     positive,
     slots,
 )
-from .finish import finish
 from .forward import forward_only
 from .host_loop import Progress
-from .probe import LevelCrossing
-from .run import Options, begin, make_equation
-from .taylor import Taylor
+from .loop.finish import finish
+from .loop.probe import LevelCrossing
+from .loop.run import Options, begin, make_equation
+from .loop.turn import proceed
+from .method.taylor import Taylor
 from .trajectory import RESULTS, Trajectory
-from .turn import proceed
 from .watch import solve_watched
 
 
@@ -91,7 +91,7 @@ def solve(
     searched in Bernstein form (`roots.py`): a polynomial whose Bernstein coefficients are
     non-negative has no root there, so **no switch can be missed**, be it two crossings of
     one hyperplane within a step; switches are located to rounding. At a hyperplane the
-    neuron crosses, slides along it, or leaves it by Filippov's rule (`switching.py`).
+    neuron crosses, slides along it, or leaves it by Filippov's rule (`surface/switching.py`).
     Switches that do not yet matter to other neurons cost no step of their own.
 
     Where solutions are not unique the choice is: a neuron on a repelling hyperplane stays

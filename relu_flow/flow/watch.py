@@ -7,11 +7,11 @@ import equinox as eqx
 
 from .._compile import compiled
 from .fingerprint import Fingerprint
-from .finish import finish
 from .host_loop import Pieces, Progress, run_pieces
-from .run import Equation, Options, Run, begin, make_equation
+from .loop.finish import finish
+from .loop.run import Equation, Options, Run, begin, make_equation
+from .loop.turn import proceed
 from .trajectory import RESULTS, Trajectory
-from .turn import proceed
 
 _STEPS_A_PIECE = 8
 

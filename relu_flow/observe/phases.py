@@ -2,7 +2,7 @@
 
 A boundary is a level that an observable crosses (`Milestone`), a switch of the pattern
 (`SwitchEvent`), or the later of several (`Latest`). A scheme is a list of phases with one
-source; several may be timed on one run, side by side (`relu_flow.flow.timing.time_phases`).
+source; several may be timed on one run, side by side (`relu_flow.time_phases`).
 
 A boundary of which the condition holds already at the start lies at the start.
 """

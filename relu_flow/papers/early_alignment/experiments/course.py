@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Real
 
+from ....discrete.descent import descent
 from ....experiment.experiment import Bench, Row
 from ....experiment.progress import Watcher
-from ....flow.descent import descent
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from ....observe import motion, observables

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from ....analysis.compare import modes_at
 from ....data.clusters import two_clusters
+from ....discrete.descent import DescentTrajectory, descent
 from ....experiment.experiment import Bench, Experiment, Findings, Row
 from ....experiment.progress import Watcher
-from ....flow.compare import modes_at
-from ....flow.descent import DescentTrajectory, descent
 from ....model.initialisers import single_neuron_init
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem

@@ -19,13 +19,13 @@ from jaxtyping import Array, Float
 from ....claims.verdict import Outcome, Verdict
 from ....data.clusters import two_clusters
 from ....experiment.experiment import Bench, Row
-from ....flow.planar import PlanarRun, planar
 from ....flow.trajectory import Trajectory
 from ....model.initialisers import multi_phase_init
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from ....observe import observables, schemes
 from ....observe.motion import activations
+from ....reduced.planar import PlanarRun, planar
 from ..theory import Course, TwoPoints, survives
 
 SOURCE = "after Wang & Ma, re-derived"

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ....experiment.experiment import Bench, Experiment, Findings, Row
-from ....flow.planar import planar
+from ....reduced.planar import planar
 from ..figures.sweeps import alpha_figure, angles_figure
 from ..theory import Course, TwoPoints, deactivation_time_small_angle, escape_time_small_angle
 from .setting import (

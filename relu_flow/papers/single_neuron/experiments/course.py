@@ -9,9 +9,9 @@ import xarray as xr
 
 from ....data.teacher import single_neuron
 from ....data.teachers import several_neurons
+from ....discrete.descent import descent
 from ....experiment.experiment import Bench, Experiment, Findings, Row
 from ....experiment.progress import Watcher
-from ....flow.descent import descent
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from ....observe import angle, observables, rank

@@ -6,20 +6,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import FloatScalarLike
-from ..model.network import TwoLayerReLU
-from ..model.problem import Problem
-from .field import FlowField, Frozen
-from .frame import Frame, Neurons, norm
-from .initial import initial_modes, with_dual
-from .local import Counts, Passage
+from ..._types import FloatScalarLike
+from ...model.network import TwoLayerReLU
+from ...model.problem import Problem
+from ..method.field import FlowField, Frozen
+from ..method.frame import Frame, Neurons, norm
+from ..method.proposal import Proposal, local_tolerance, propose, series_order, settle
+from ..surface.initial import initial_modes, with_dual
+from ..surface.local import Counts, Passage
+from ..surface.step import Step
+from ..surface.switching import ACTIVE, onto_slides, reconciled
+from ..surface.truncation import Reach, forcing_series, no_moments
+from ..tolerances import LATE, OUTPUT, eps
+from ..trajectory import RESULTS, SwitchLog
 from .probe import LevelCrossing, Look, Records, State
-from .proposal import Proposal, local_tolerance, propose, series_order, settle
-from .step import Step
-from .switching import ACTIVE, onto_slides, reconciled
-from .tolerances import LATE, OUTPUT, eps
-from .trajectory import RESULTS, SwitchLog
-from .truncation import Reach, forcing_series, no_moments
 
 
 class Options(eqx.Module):

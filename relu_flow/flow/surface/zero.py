@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._series import evaluate
-from .frame import Frame, norm
+from ..._series import evaluate
+from ..method.frame import Frame, norm
+from ..tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, eps
 from .hull import Nearest, nearest
 from .step import Step
 from .switching import ACTIVE, INACTIVE, Modes
-from .tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, eps
 
 # Halvings of a step until the time at which zero is left is known to rounding.
 _HALVINGS = 50

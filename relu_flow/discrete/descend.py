@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from ..flow.loop.probe import LevelCrossing
+from ..flow.method.frame import Frame, Neurons
+from ..flow.surface.switching import ACTIVE, INACTIVE
+from ..flow.trajectory import RESULTS, Crossing, SwitchLog
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from .frame import Frame, Neurons
-from .probe import LevelCrossing
-from .switching import ACTIVE, INACTIVE
-from .trajectory import RESULTS, Crossing, SwitchLog
 
 
 @runtime_checkable

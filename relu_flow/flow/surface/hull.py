@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .tolerances import eps
+from ..tolerances import eps
 
 # Far more corrals than were ever needed; rounding may go round at a point that is nearest.
 _CORRALS = 256

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..discrete.descent import descent
+from ..flow.method.frame import Frame, Neurons
+from ..flow.solve import solve
+from ..flow.trajectory import SwitchLog
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..model.switch import ACTIVE, SIDE_AFTER, SLIDING
-from .descent import descent
-from .frame import Frame, Neurons
-from .solve import solve
-from .trajectory import SwitchLog
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from ..tolerances import REST, eps, smallest
 from .field import FlowField, Frozen, Weights, project
 from .frame import Frame, norm
 from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
-from .tolerances import REST, eps, smallest
 
 # Share of `rtol` that a step's own truncation error may take, per neuron.
 _STEP_SHARE = 1e-2

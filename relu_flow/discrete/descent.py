@@ -10,9 +10,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from .._types import FloatArrayLike, FloatScalarLike, is_traced
+from ..flow.arguments import check_arguments, check_milestones, positive
+from ..flow.fingerprint import Fingerprint
+from ..flow.forward import forward_only
+from ..flow.host_loop import Pieces, Progress, run_pieces
+from ..flow.loop.probe import LevelCrossing
+from ..flow.method.frame import Frame
+from ..flow.trajectory import RESULTS
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from .arguments import check_arguments, check_milestones, positive
 from .descend import (
     DescentTrajectory,
     Optimiser,
@@ -25,12 +31,6 @@ from .descend import (
     sides,
     take_step,
 )
-from .fingerprint import Fingerprint
-from .forward import forward_only
-from .frame import Frame
-from .host_loop import Pieces, Progress, run_pieces
-from .probe import LevelCrossing
-from .trajectory import RESULTS
 
 _STEPS_A_PIECE = 1024
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._series import evaluate, powers, shift_matrix
+from ..._series import evaluate, powers, shift_matrix
 
 _MAX_REFINEMENTS = 128
 

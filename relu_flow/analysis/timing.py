@@ -8,11 +8,11 @@ import equinox as eqx
 import numpy as np
 
 from .._types import FloatScalarLike
+from ..flow.loop.probe import LevelCrossing
+from ..flow.solve import solve
+from ..flow.trajectory import Trajectory
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from .probe import LevelCrossing
-from .solve import solve
-from .trajectory import Trajectory
 
 if TYPE_CHECKING:
     import pandas as pd

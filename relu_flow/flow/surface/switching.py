@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._series import shift_matrix
-from ..model.switch import ACTIVE, INACTIVE, SLIDING, SwitchKind
-from .field import slide_inputs
-from .frame import Frame, norm
-from .tolerances import ARRIVAL, DEPENDENT, ON_HYPERPLANE, VANISHED, eps, smallest
+from ..._series import shift_matrix
+from ...model.switch import ACTIVE, INACTIVE, SLIDING, SwitchKind
+from ..method.field import slide_inputs
+from ..method.frame import Frame, norm
+from ..tolerances import ARRIVAL, DEPENDENT, ON_HYPERPLANE, VANISHED, eps, smallest
 
 
 def switch_kind(old: Int[Array, " *shape"], new: Int[Array, " *shape"]) -> Int[Array, " *shape"]:

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..flow.method.frame import Frame
+from ..flow.surface.switching import ACTIVE, INACTIVE, SLIDING
 from ..model.problem import Problem
-from .frame import Frame
-from .switching import ACTIVE, INACTIVE, SLIDING
 
 _LOG_2 = float(np.log(2.0))
 _STALLS = 16  # switches at one instant, beyond four a hyperplane: the modes are inconsistent

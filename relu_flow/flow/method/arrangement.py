@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .tolerances import DEPENDENT, eps
+from ..tolerances import DEPENDENT, eps
 
 # Beyond so many candidates patterns are not listed: a few megabytes, looked at in every step in
 # which a neuron is at zero. It is enough for 22 inputs in three dimensions and 6 in four.

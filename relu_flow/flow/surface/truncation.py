@@ -25,12 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .._series import evaluate, powers, shift_matrix
-from .field import FlowField
-from .frame import Frame
+from ..._series import evaluate, powers, shift_matrix
+from ..method.field import FlowField
+from ..method.frame import Frame
+from ..tolerances import AT_ZERO, LEFT
 from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
-from .tolerances import AT_ZERO, LEFT
 
 # Share of `rtol` that the switches of one step may take, each.
 _SWITCH_SHARE = 2e-2

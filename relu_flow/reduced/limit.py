@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._types import FloatArrayLike, FloatScalarLike, is_traced
+from ..flow.arguments import check_arguments, positive, slots
+from ..flow.forward import forward_only
+from ..flow.method.frame import Neurons
+from ..flow.trajectory import RESULTS, SwitchLog
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..model.switch import SwitchKind
 from .alone import Sheets, Stretch, limit_direction, moved, started, switched
-from .arguments import check_arguments, positive, slots
-from .forward import forward_only
-from .frame import Neurons
-from .trajectory import RESULTS, SwitchLog
 
 
 class _Run(eqx.Module):

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import FloatScalarLike
-from ..model.network import TwoLayerReLU
-from ..model.problem import Problem
-from .frame import Neurons
-from .switching import Modes
+from ..._types import FloatScalarLike
+from ...model.network import TwoLayerReLU
+from ...model.problem import Problem
+from ..method.frame import Neurons
+from ..surface.switching import Modes
 
 _MAX_TRIALS = 200
 

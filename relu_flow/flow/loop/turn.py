@@ -12,17 +12,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from .._types import IntScalarLike
-from .local import advance, misled
+from ..._types import IntScalarLike
+from ..method.taylor import Taylor
+from ..surface.local import advance, misled
+from ..surface.step import Step, may_switch, step_limits
+from ..surface.switching import INACTIVE
+from ..surface.truncation import Reach, agree, allowed_reach, drift
+from ..surface.zero import leave_zero, rest_until
+from ..tolerances import CUT
+from ..trajectory import RESULTS
 from .probe import State, Window, look_next
 from .run import Equation, Plan, Run, Tally
-from .step import Step, may_switch, step_limits
-from .switching import INACTIVE
-from .taylor import Taylor
-from .tolerances import CUT
-from .trajectory import RESULTS
-from .truncation import Reach, agree, allowed_reach, drift
-from .zero import leave_zero, rest_until
 
 # Expansions in which a step's switches have to agree with its pulls before it is halved, and
 # how often it is halved before it is taken, and counted, as it is.

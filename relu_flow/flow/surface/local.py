@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._series import evaluate, shift_matrix
-from .field import Frozen, Weights, project
-from .frame import Frame, norm
+from ..._series import evaluate, shift_matrix
+from ..method.field import Frozen, Weights, project
+from ..method.frame import Frame, norm
+from ..method.taylor import expand_driven, trusted_length
+from ..tolerances import AT_ZERO, BEHIND, CUT, DEPENDENT, GRAZING, VANISHED, eps
+from ..trajectory import SwitchLog
 from .roots import first_violation
 from .step import Step, heights_at, scaled_bernstein, series_size, speeds_at
 from .switching import ACTIVE, INACTIVE, Change, Modes, Motion, constraints, resolve
-from .taylor import expand_driven, trusted_length
-from .tolerances import AT_ZERO, BEHIND, CUT, DEPENDENT, GRAZING, VANISHED, eps
-from .trajectory import SwitchLog
 from .truncation import moments_beyond, no_moments
 from .zero import must_leave
 

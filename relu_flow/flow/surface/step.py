@@ -4,13 +4,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._series import evaluate, powers
-from .field import Frozen
-from .frame import Frame
+from ..._series import evaluate, powers
+from ..method.field import Frozen
+from ..method.frame import Frame
+from ..method.taylor import Expansion
+from ..tolerances import JUDGED, PEAK, ROUNDING, eps, smallest
 from .roots import deflate, to_bernstein
 from .switching import Modes, Motion, constraints, shifted
-from .taylor import Expansion
-from .tolerances import JUDGED, PEAK, ROUNDING, eps, smallest
 
 
 class Step(eqx.Module):

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..model.loss import AbstractLoss
-from ..model.network import TwoLayerReLU
-from ..model.problem import Problem, parallel_groups
+from ...model.loss import AbstractLoss
+from ...model.network import TwoLayerReLU
+from ...model.problem import Problem, parallel_groups
+from ..tolerances import ORTHOGONAL, eps
 from .arrangement import patterns
-from .tolerances import ORTHOGONAL, eps
 
 # Steps towards the point of a hull that is nearest to zero.
 _TRIES = 256

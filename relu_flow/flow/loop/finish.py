@@ -5,15 +5,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._types import FloatScalarLike, is_traced
-from ..model.network import TwoLayerReLU
-from ..model.switch import SwitchKind
-from .forward import forward_only
-from .local import Counts, advance
-from .proposal import evaluations
+from ..._types import FloatScalarLike, is_traced
+from ...model.network import TwoLayerReLU
+from ...model.switch import SwitchKind
+from ..forward import forward_only
+from ..method.proposal import evaluations
+from ..surface.local import Counts, advance
+from ..surface.step import may_switch, step_limits
+from ..trajectory import RESULTS, Crossing, SwitchLog, Trajectory
 from .run import Equation, History, Run
-from .step import may_switch, step_limits
-from .trajectory import RESULTS, Crossing, SwitchLog, Trajectory
 
 
 class DenseOutput(eqx.Module):

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .field import slide_inputs
-from .frame import Frame, Neurons
+from ..method.field import slide_inputs
+from ..method.frame import Frame, Neurons
+from ..tolerances import ROUNDING, eps
 from .switching import ACTIVE, INACTIVE, SLIDING, Modes, Motion, near_hyperplanes, normal_push
-from .tolerances import ROUNDING, eps
 
 
 def initial_modes(frame: Frame, neurons: Neurons, slots: int) -> tuple[Modes, Int[Array, ""]]:

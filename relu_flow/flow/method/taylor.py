@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._series import evaluate, put
-from .._types import FloatScalarLike
+from ..._series import evaluate, put
+from ..._types import FloatScalarLike
 from .field import FlowField, Frozen, Weights, project
 
 

@@ -1,0 +1,1 @@
+"""Flow against descent, and phase times from two solves."""

@@ -1,0 +1,1 @@
+"""The same problem under an Optax optimiser."""

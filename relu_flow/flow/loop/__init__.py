@@ -1,0 +1,1 @@
+"""The loop: state, iteration, milestones, and what is made of them at the end."""

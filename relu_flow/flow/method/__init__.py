@@ -1,0 +1,1 @@
+"""How a step is made: the field, its frame, and Taylor series."""

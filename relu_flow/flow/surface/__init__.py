@@ -1,0 +1,1 @@
+"""What happens at hyperplanes: modes, crossings, and neurons taken through a step."""
