@@ -14,7 +14,7 @@ from relu_flow.study.run.store import Store
 
 from .test_api import run
 
-KEPT = Path(__file__).parent / "kept_store"
+KEPT = Path(__file__).parent / "study" / "kept_store"
 COMMANDS = {
     "digits": "classes images width scale seed loss end rtol times max-slides out no-cache quiet",
     "reproduce": "only quick seed out no-cache quiet paper",

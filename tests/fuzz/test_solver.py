@@ -6,7 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from .. import reference
+from ..flow import reference
 from . import compare, decide, draws, product
 from .solver import solve
 

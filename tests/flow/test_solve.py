@@ -9,7 +9,7 @@ import relu_flow as rf
 from relu_flow.flow.loop.finish import DenseOutput
 from relu_flow.observe import observables
 
-from . import problems
+from .. import problems
 
 END = 12.0
 

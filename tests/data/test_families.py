@@ -20,7 +20,7 @@ from relu_flow.data.teacher import single_neuron, teacher_check
 from relu_flow.data.teachers import several_neurons, teachers_check
 from relu_flow.data.trapped import three_points, three_points_check
 
-from .data_oracles import changed, cosine, signed, worst_pair
+from .oracles import changed, cosine, signed, worst_pair
 
 KEY = jax.random.key(5)
 SQUARE = rf.SquareLoss()

@@ -15,7 +15,7 @@ from relu_flow.claims.verdict import Evidence, Outcome
 from relu_flow.papers.early_alignment import theory
 from relu_flow.papers.early_alignment.theory.measured import record
 
-from . import problems
+from ... import problems
 
 # What eq. (28) is not asked for.
 AT_ANY_SMALL_SCALE = {

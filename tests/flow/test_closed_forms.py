@@ -7,7 +7,7 @@ import scipy.special
 
 import relu_flow as rf
 
-from . import problems
+from .. import problems
 
 
 def vanishing_scale_switches(inputs, targets, inner, outer, end):

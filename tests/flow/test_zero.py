@@ -12,8 +12,8 @@ import relu_flow as rf
 from relu_flow.flow.method.arrangement import patterns
 from relu_flow.flow.surface.hull import nearest
 
-from .fuzz import origin
-from .fuzz.geometry import Geometry
+from ..fuzz import origin
+from ..fuzz.geometry import Geometry
 
 INPUTS = np.array([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [-0.8, -0.6]])
 

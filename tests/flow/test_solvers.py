@@ -8,7 +8,8 @@ import pytest
 
 import relu_flow as rf
 
-from . import problems, reference
+from .. import problems
+from . import reference
 
 END = 12.0
 LEVELS = (1e-4, 1e-6, 1e-8)

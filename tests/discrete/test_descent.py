@@ -11,7 +11,7 @@ from relu_flow.analysis.compare import compare, slide_weights
 from relu_flow.discrete.descent import descent
 from relu_flow.observe.observables import loss
 
-from . import problems
+from .. import problems
 
 RATE, STEPS = 1e-2, 400
 

@@ -12,7 +12,7 @@ import scipy.optimize
 import relu_flow as rf
 from relu_flow import SwitchKind
 
-from .fuzz import draws, product
+from ..fuzz import draws, product
 
 ENTER, DIE, WAKE = SwitchKind.SLIDE_ENTER, SwitchKind.DEACTIVATE, SwitchKind.ACTIVATE
 LEAVE = SwitchKind.SLIDE_EXIT_INACTIVE

@@ -9,7 +9,7 @@ from scipy.stats import ortho_group
 import relu_flow as rf
 from relu_flow.observe import observables
 
-from . import problems
+from .. import problems
 
 END = 12.0
 

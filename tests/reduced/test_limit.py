@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 import relu_flow as rf
 from relu_flow.reduced.limit import limit_flow
 
-from . import problems
+from .. import problems
 
 END = 4.0
 

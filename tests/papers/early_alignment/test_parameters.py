@@ -13,7 +13,7 @@ from relu_flow.claims.verdict import Evidence, Outcome
 from relu_flow.papers.early_alignment import theory
 from relu_flow.papers.early_alignment.theory.patterns import longest_stays
 
-from . import problems
+from ... import problems
 
 
 class Log(eqx.Module):

@@ -1,0 +1,1 @@
+"""Tests of named problems and their certificates."""

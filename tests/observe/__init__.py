@@ -1,0 +1,1 @@
+"""Tests of numbers read off a network or a trajectory."""

@@ -1,0 +1,1 @@
+"""Tests of theory and experiments, a folder a paper."""

@@ -1,0 +1,1 @@
+"""Tests of the limit flow and of the planar model."""
