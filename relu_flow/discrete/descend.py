@@ -18,10 +18,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..flow.loop.probe import LevelCrossing
 from ..flow.method.frame import Frame, Neurons
-from ..flow.surface.switching import ACTIVE, INACTIVE
 from ..flow.trajectory import RESULTS, Crossing, SwitchLog
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..model.switch import ACTIVE, INACTIVE
 
 
 @runtime_checkable

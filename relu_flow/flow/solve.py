@@ -91,7 +91,7 @@ def solve(
     searched in Bernstein form (`roots.py`): a polynomial whose Bernstein coefficients are
     non-negative has no root there, so **no switch can be missed**, be it two crossings of
     one hyperplane within a step; switches are located to rounding. At a hyperplane the
-    neuron crosses, slides along it, or leaves it by Filippov's rule (`surface/switching.py`).
+    neuron crosses, slides along it, or leaves it by Filippov's rule (`surface/filippov.py`).
     Switches that do not yet matter to other neurons cost no step of their own.
 
     Where solutions are not unique the choice is: a neuron on a repelling hyperplane stays

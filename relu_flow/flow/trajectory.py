@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.switch import SwitchKind
-from .surface.switching import mode_after, switch_kind
+from .surface.modes import mode_after, switch_kind
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ $$u\,z = z_0 + (z_0 + c v)\,y + \tfrac12 c (v + b)\,y^2, \qquad c = \langle e, x
 With the outer layer fixed $w$ is linear in time. The rule at a hyperplane is Filippov's, for
 constant pulls: a slide's weight is constant, so that a slide ends only when another
 hyperplane is met. It is written down here anew, without power series, and shares no code
-with `switching.py`: so each of the two is an oracle for the other. Shared are only the
+with `filippov.py`: so each of the two is an oracle for the other. Shared are only the
 coordinates (`frame.py`).
 """
 
@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..flow.method.frame import Frame
-from ..flow.surface.switching import ACTIVE, INACTIVE, SLIDING
 from ..model.problem import Problem
+from ..model.switch import ACTIVE, INACTIVE, SLIDING
 
 _LOG_2 = float(np.log(2.0))
 _STALLS = 16  # switches at one instant, beyond four a hyperplane: the modes are inconsistent

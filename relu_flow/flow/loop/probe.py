@@ -16,7 +16,7 @@ from ..._types import FloatScalarLike
 from ...model.network import TwoLayerReLU
 from ...model.problem import Problem
 from ..method.frame import Neurons
-from ..surface.switching import Modes
+from ..surface.modes import Modes
 
 _MAX_TRIALS = 200
 

@@ -9,13 +9,15 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._types import FloatScalarLike
 from ...model.network import TwoLayerReLU
 from ...model.problem import Problem
+from ...model.switch import ACTIVE
 from ..method.field import FlowField, Frozen
 from ..method.frame import Frame, Neurons, norm
 from ..method.proposal import Proposal, local_tolerance, propose, series_order, settle
-from ..surface.initial import initial_modes, with_dual
+from ..surface.initial import initial_modes
 from ..surface.local import Counts, Passage
+from ..surface.modes import reconciled
+from ..surface.slides import onto_slides, with_dual
 from ..surface.step import Step
-from ..surface.switching import ACTIVE, onto_slides, reconciled
 from ..surface.truncation import Reach, forcing_series, no_moments
 from ..tolerances import LATE, OUTPUT, eps
 from ..trajectory import RESULTS, SwitchLog

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from ..._types import IntScalarLike
+from ...model.switch import INACTIVE
 from ..method.taylor import Taylor
 from ..surface.local import advance, misled
 from ..surface.step import Step, may_switch, step_limits
-from ..surface.switching import INACTIVE
 from ..surface.truncation import Reach, agree, allowed_reach, drift
 from ..surface.zero import leave_zero, rest_until
 from ..tolerances import CUT

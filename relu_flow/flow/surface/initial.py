@@ -1,14 +1,15 @@
-"""The modes that a network starts in, and the geometry of a given set of slides."""
+"""The modes that a network starts in."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from ..method.field import slide_inputs
+from ...model.switch import ACTIVE, INACTIVE, SLIDING
 from ..method.frame import Frame, Neurons
 from ..tolerances import ROUNDING, eps
-from .switching import ACTIVE, INACTIVE, SLIDING, Modes, Motion, near_hyperplanes, normal_push
+from .constraints import Motion, normal_push
+from .modes import Modes, near_hyperplanes
+from .slides import with_dual
 
 
 def initial_modes(frame: Frame, neurons: Neurons, slots: int) -> tuple[Modes, Int[Array, ""]]:
@@ -55,22 +56,3 @@ def _unstable(frame: Frame, neurons: Neurons, modes: Modes, near: Bool[Array, "w
     zero = jnp.abs(outer) * error
     unstable = near & (above > zero)
     return unstable & (below < -zero), unstable & (jnp.abs(below) <= zero)
-
-
-def with_dual(frame: Frame, modes: Modes) -> Modes:
-    """Return the modes with the vectors biorthogonal to the inputs slid on, made anew."""
-    if modes.slides.shape[1] == 0:
-        return modes
-
-    def dual(slides) -> Float[Array, "slides features"]:
-        across = slide_inputs(frame, slides)
-        unused = jnp.diag((slides >= frame.inputs.shape[0]).astype(across.dtype))
-        found = jnp.linalg.solve(across @ across.T + unused, across)
-        # One Newton-Schulz step makes up for the squared condition of the normal equations.
-        return 2 * found - (found @ across.T) @ found
-
-    sliding = jnp.any(modes.slides < frame.inputs.shape[0])
-    made = jax.lax.cond(
-        sliding, lambda: jax.vmap(dual)(modes.slides), lambda: jnp.zeros_like(modes.dual)
-    )
-    return eqx.tree_at(lambda m: m.dual, modes, made)

@@ -11,14 +11,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._series import evaluate, shift_matrix
+from ...model.switch import ACTIVE, INACTIVE
 from ..method.field import Frozen, Weights, project
 from ..method.frame import Frame, norm
 from ..method.taylor import expand_driven, trusted_length
 from ..tolerances import AT_ZERO, BEHIND, CUT, DEPENDENT, GRAZING, VANISHED, eps
 from ..trajectory import SwitchLog
+from .constraints import Motion, constraints
+from .filippov import Change, resolve
+from .modes import Modes
 from .roots import first_violation
 from .step import Step, heights_at, scaled_bernstein, series_size, speeds_at
-from .switching import ACTIVE, INACTIVE, Change, Modes, Motion, constraints, resolve
 from .truncation import moments_beyond, no_moments
 from .zero import must_leave
 

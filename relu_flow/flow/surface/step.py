@@ -4,13 +4,14 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..._series import evaluate, powers
+from ..._series import evaluate, powers, shift_matrix
 from ..method.field import Frozen
 from ..method.frame import Frame
 from ..method.taylor import Expansion
 from ..tolerances import JUDGED, PEAK, ROUNDING, eps, smallest
+from .constraints import Motion, constraints
+from .modes import Modes
 from .roots import deflate, to_bernstein
-from .switching import Modes, Motion, constraints, shifted
 
 
 class Step(eqx.Module):
@@ -57,7 +58,7 @@ class Step(eqx.Module):
     ) -> tuple[Float[Array, "order lanes samples"], Float[Array, "judged lanes samples"]]:
         """Return the pulls re-expanded about each time, and their rounding errors."""
         pull = self.series.pull
-        return shifted(pull, clock), self._doubt(shifted(jnp.abs(pull), clock)[:JUDGED])
+        return _shifted(pull, clock), self._doubt(_shifted(jnp.abs(pull), clock)[:JUDGED])
 
     def drift_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
         """Bound what the switches up to a time have done to each pull.
@@ -140,3 +141,10 @@ def may_switch(
     """Return which constraints cannot be told to hold on all of [0, length]."""
     _, bernstein = scaled_bernstein(limits, jnp.broadcast_to(length, limits.shape[:1]))
     return jnp.any(bernstein < 0, axis=2)
+
+
+def _shifted(
+    series: Float[Array, "order samples"], t: Float[Array, " lanes"]
+) -> Float[Array, "order lanes samples"]:
+    """Re-expand a series about several times."""
+    return jnp.einsum("kml,ln->mkn", shift_matrix(t, series.shape[0]), series)

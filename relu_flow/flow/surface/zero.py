@@ -19,11 +19,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..._series import evaluate
+from ...model.switch import ACTIVE, INACTIVE
 from ..method.frame import Frame, norm
 from ..tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, eps
 from .hull import Nearest, nearest
+from .modes import Modes
 from .step import Step
-from .switching import ACTIVE, INACTIVE, Modes
 
 # Halvings of a step until the time at which zero is left is known to rounding.
 _HALVINGS = 50

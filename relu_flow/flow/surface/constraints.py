@@ -1,0 +1,171 @@
+r"""The constraints under which modes are right, as power series.
+
+Each velocity is a sum over the *active* samples of pulls times entries of the Gram matrix
+(`normal_push`): nothing is added that has to be taken away again, what is zero by structure
+adds nothing, and the sum is compared with its own rounding error.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ...model.switch import ACTIVE
+from ..method.frame import Frame
+from ..tolerances import DEPENDENT, eps
+from .modes import Modes
+
+
+class Motion(eqx.Module):
+    """Neurons moving in known pulls, as power series about their own local time.
+
+    Attributes:
+        pull: The pulls; the axis `lanes` is 1 if the time is the same for all.
+        doubt: Rounding errors of the first coefficients of `pull`.
+        outer: Outer weights.
+        rate: Factor of the inner weights' equation.
+        drive: Sum of active pulls times inputs.
+    """
+
+    pull: Float[Array, "order lanes samples"]
+    doubt: Float[Array, "judged lanes samples"]
+    outer: Float[Array, "order width"]
+    rate: Float[Array, " width"]
+    drive: Float[Array, "order width features"]
+
+
+def constraints(
+    frame: Frame, modes: Modes, motion: Motion
+) -> Float[Array, "width constraints order"]:
+    """Return polynomials that are non-negative exactly as long as the modes are right.
+
+    Args:
+        frame: The problem.
+        modes: Which modes.
+        motion: How the neurons move with these modes.
+
+    Returns:
+        For each neuron: preactivations times their side's sign, one a sample (zero for
+        a slide, and for a sample that another one stands for); then for each slot the
+        slide's weight from below, and from above. Leading coefficients that are only
+        rounding are zero.
+    """
+    push, error, along, along_error = normal_push(frame, modes, motion)
+    velocity = motion.rate[None, :, None] * _product(motion.outer, certain(push, error))
+    order = velocity.shape[0]
+    count = jnp.arange(1, order, dtype=velocity.dtype)[:, None, None]
+    height = jnp.concatenate([modes.height[None], velocity[:-1] / count])
+    signed = jnp.moveaxis(height, 0, 2) * modes.signs(frame)[..., None]
+    # Who rests on a hyperplane is inactive there: then its velocity is the smallest.
+    idle = jnp.all(signed == 0, axis=2) & (modes.side == ACTIVE) & frame.own[None]
+    signed = signed.at[..., 0].set(jnp.where(idle, -1.0, signed[..., 0]))
+    if modes.slides.shape[1] == 0:
+        return signed
+    sliding = jnp.any(modes.slides < frame.inputs.shape[0])
+    weights = jax.lax.cond(
+        sliding,
+        lambda: _slide_constraints(frame, modes, motion, along, along_error),
+        lambda: jnp.zeros((*modes.slides.shape[:1], 2 * modes.slides.shape[1], order), push.dtype),
+    )
+    return jnp.concatenate([signed, weights], axis=1)
+
+
+def normal_push(frame: Frame, modes: Modes, motion: Motion):
+    """Return what pushes each neuron along each hyperplane's normal, slides held.
+
+    Returns:
+        The push of each pair (times the outer weight it is the preactivation's velocity) and
+        its rounding errors; the part of the drive along each slide's normal, and those of it.
+    """
+    active = (modes.side == ACTIVE).astype(motion.pull.dtype)
+    doubt = active[None] * motion.doubt
+    push = (active[None] * motion.pull) @ frame.gram
+    error = doubt @ frame.overlap
+    shape = modes.slides.shape
+    if shape[1] == 0:
+        none = jnp.zeros((1, *shape), push.dtype)
+        return push, error, none, none
+
+    def held():
+        along = jnp.einsum("pjd,jsd->pjs", motion.drive, modes.dual)
+        along_error = (doubt @ frame.norms)[..., None] * jnp.linalg.norm(modes.dual, axis=-1)[None]
+        pick = lambda rows: rows.at[modes.slides].get(mode="fill", fill_value=0.0)
+        taken = jnp.einsum("pjs,jsn->pjn", along, pick(frame.gram))
+        more = jnp.einsum("pjs,jsn->pjn", along_error, pick(frame.overlap))
+        return push - taken, error + more, along, along_error
+
+    def free():
+        zero = lambda like: jnp.zeros((like.shape[0], *shape), push.dtype)
+        return push, error, zero(push), zero(error)
+
+    return jax.lax.cond(jnp.any(modes.slides < frame.inputs.shape[0]), held, free)
+
+
+def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, along_error):
+    """Distances of each slide's weight from 0 and 1, times the jump of the pull."""
+    pulls = lambda array: [_at_slides(side, modes.slides) for side in frame.group_pulls(array)]
+    (positive, negative), doubts = pulls(motion.pull), pulls(motion.doubt)
+    jump = positive + negative
+    sign = jnp.where(jump[0] < 0, -1.0, 1.0)
+    used = modes.slides < frame.inputs.shape[0]
+    below, above = (
+        jnp.where(used, _excused(sign[None] * series, along_error + own), 0.0)
+        for series, own in ((negative - along, doubts[1]), (positive + along, doubts[0]))
+    )
+    # No active input ever drives it along the hyperplane's normal: the slide is over, at rest.
+    over = used & ~_driven(frame, modes) & (jnp.max(jnp.abs(negative), axis=0) == 0)
+    below = jnp.where(over, -1.0, below)
+    return jnp.concatenate([jnp.moveaxis(below, 0, 2), jnp.moveaxis(above, 0, 2)], axis=1)
+
+
+def _at_slides(array: Float[Array, "order lanes samples"], slides: Int[Array, "width slides"]):
+    """Return the entries of the slots' samples, zero for unused slots."""
+    padded = jnp.pad(array, ((0, 0), (0, 0), (0, 1)))
+    spread = jnp.broadcast_to(padded, (array.shape[0], slides.shape[0], padded.shape[2]))
+    index = jnp.broadcast_to(slides, (array.shape[0], *slides.shape))
+    return jnp.take_along_axis(spread, index, axis=2)
+
+
+def _driven(frame: Frame, modes: Modes) -> Bool[Array, "width slides"]:
+    """Return whether an active input has a part along the slide's normal, by structure."""
+    rows = frame.gram.at[modes.slides].get(mode="fill", fill_value=0.0)
+    # The dual vectors are combinations of the slides' inputs.
+    along = jnp.einsum("jsd,jtd,jtn->jsn", modes.dual, modes.dual, rows, optimize="optimal")
+    size = jnp.linalg.norm(modes.dual, axis=-1)[..., None] * frame.norms[None, None]
+    there = jnp.abs(along) > DEPENDENT * eps(along) * size
+    return jnp.any(there & (modes.side == ACTIVE)[:, None, :], axis=-1)
+
+
+def _product(outer: Float[Array, "order width"], push: Float[Array, "order width samples"]):
+    """Multiply the series of the outer weights with those of what they push."""
+    order = push.shape[0]
+    index = jnp.arange(order)[:, None] - jnp.arange(order)[None]
+    toeplitz = jnp.where((index >= 0)[..., None], outer[jnp.maximum(index, 0)], 0.0)
+    return jnp.einsum("mlj,ljn->mjn", toeplitz, push)
+
+
+def certain(
+    series: Float[Array, "order ..."], error: Float[Array, "judged ..."]
+) -> Float[Array, "order ..."]:
+    """Set to zero the coefficients before the first that is more than rounding."""
+    return _without(series, jnp.abs(series[: error.shape[0]]) <= error)
+
+
+def _excused(
+    series: Float[Array, "order ..."], error: Float[Array, "judged ..."]
+) -> Float[Array, "order ..."]:
+    """Set to zero leading coefficients that are negative by no more than rounding.
+
+    Positive ones are kept, however small: they only say that there is a little time left;
+    unless they all are rounding.
+    """
+    first = series[: error.shape[0]]
+    nothing = jnp.all(jnp.abs(first) <= error, axis=0)
+    return _without(series, (first <= 0) & (first >= -error) | nothing[None])
+
+
+def _without(series: Float[Array, "order ..."], none: Bool[Array, "judged ..."]):
+    """Set to zero the leading coefficients that are `none`; all if no judged one is not."""
+    index = jnp.arange(series.shape[0]).reshape(-1, *(1,) * (series.ndim - 1))
+    first = jnp.where(jnp.all(none, axis=0), series.shape[0], jnp.argmin(none, axis=0))
+    return jnp.where(index < first[None], 0.0, series)
