@@ -32,8 +32,8 @@ import jax
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)
 import relu_flow as rf
-from relu_flow._cache import use_cache
-from relu_flow.study import runner
+from relu_flow.experiment.jax_settings import use_cache
+from relu_flow.study.run import runner
 use_cache()
 used = set()
 original = runner.do_chunk

@@ -103,7 +103,7 @@ def run_study(
         study: The study.
         out: Its folder.
         workers: Threads of this process; a core each unless given.
-        executor: Who does the work instead, such as `relu_flow.study.cluster.Dask`.
+        executor: Who does the work instead, such as `relu_flow.study.run.cluster.Dask`.
         shard: `(i, n)`: do only every n-th chunk, from chunk i.
         progress: Called after every chunk.
 
