@@ -8,11 +8,11 @@ import equinox as eqx
 import numpy as np
 
 from .._types import FloatScalarLike
-from ..flow.loop.probe import LevelCrossing
 from ..flow.solve import solve
 from ..flow.trajectory import Trajectory
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..observe.milestones import Milestone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ class TimedScheme(Protocol):
     def source(self) -> str: ...  # noqa: D102
     @property
     def phases(self) -> Sequence[TimedPhase]: ...  # noqa: D102
-    def milestones(self) -> Sequence[LevelCrossing]: ...  # noqa: D102
+    def milestones(self) -> Sequence[Milestone]: ...  # noqa: D102
     def times(
         self, problem: Problem, network: TwoLayerReLU, run: Any, t0: float
     ) -> Sequence[tuple[float, float]]:
@@ -187,7 +187,7 @@ def time_phases(
     if not coarsening > 1:
         raise ValueError(f"Argument `coarsening` must be more than 1, but it is {coarsening}.")
     every: Any = (schemes,) if hasattr(schemes, "phases") else schemes
-    milestones: dict[str, LevelCrossing] = {}
+    milestones: dict[str, Milestone] = {}
     for scheme in every:
         for milestone in scheme.milestones():
             _add(milestones, milestone)
@@ -218,7 +218,7 @@ def time_phases(
     return PhaseTimes(tuple(found), run, coarse)
 
 
-def _add(milestones: dict[str, LevelCrossing], new: LevelCrossing) -> None:
+def _add(milestones: dict[str, Milestone], new: Milestone) -> None:
     """Add a milestone; the same one may be asked for by several schemes."""
     old = milestones.setdefault(new.name, new)
     same = (old.observable, old.direction, float(old.level)) == (

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..flow.loop.probe import LevelCrossing
 from ..flow.method.frame import Frame, Neurons
 from ..flow.trajectory import RESULTS, Crossing, SwitchLog
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..model.switch import ACTIVE, INACTIVE
+from ..observe.milestones import Milestone
 
 
 @runtime_checkable
@@ -86,7 +86,7 @@ class Rule(eqx.Module):
     last: Int[Array, ""]
     key: Key[Array, ""] | None
     optimiser: Optimiser | None = eqx.field(static=True)
-    milestones: tuple[LevelCrossing, ...]
+    milestones: tuple[Milestone, ...]
     batch_size: int | None = eqx.field(static=True)
     max_switches: int = eqx.field(static=True)
 

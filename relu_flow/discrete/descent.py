@@ -14,11 +14,11 @@ from ..flow.arguments import check_arguments, check_milestones, positive
 from ..flow.fingerprint import Fingerprint
 from ..flow.forward import forward_only
 from ..flow.host_loop import Pieces, Progress, run_pieces
-from ..flow.loop.probe import LevelCrossing
 from ..flow.method.frame import Frame
 from ..flow.trajectory import RESULTS
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..observe.milestones import Milestone
 from .descend import (
     DescentTrajectory,
     Optimiser,
@@ -91,7 +91,7 @@ def descent(
     batch_size: int | None = None,
     key: Key[Array, ""] | None = None,
     ts: FloatArrayLike | None = None,
-    milestones: LevelCrossing | Sequence[LevelCrossing] = (),
+    milestones: Milestone | Sequence[Milestone] = (),
     max_switches: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     checkpoint: str | Path | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 from .._types import is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from .loop.probe import LevelCrossing
+from ..observe.milestones import Milestone
 from .method.taylor import Taylor
 
 _COARSEST = 0.1
@@ -129,19 +129,17 @@ def check_asked(ts, t0, t1, max_steps: int) -> None:
 
 
 def check_milestones(
-    milestones: LevelCrossing | Sequence[LevelCrossing], problem: Problem, network: TwoLayerReLU
-) -> tuple[LevelCrossing, ...]:
+    milestones: Milestone | Sequence[Milestone], problem: Problem, network: TwoLayerReLU
+) -> tuple[Milestone, ...]:
     """Check that the milestones are some, and that their names tell them apart.
 
     A single one counts as one of one.
     """
-    if _is_milestone(milestones):
-        milestones = (milestones,)  # pyright: ignore[reportAssignmentType]
     if not isinstance(milestones, Iterable):
         milestones = (milestones,)
     milestones = tuple(milestones)
     for milestone in milestones:
-        if not _is_milestone(milestone):
+        if not isinstance(milestone, Milestone):
             raise ValueError(
                 "Argument `milestones` must contain milestones such as `Milestone(loss, 0.5)`, "
                 f"but one of them is {milestone!r}."
@@ -157,12 +155,7 @@ def check_milestones(
     return milestones
 
 
-def _is_milestone(candidate: object) -> bool:
-    parts = ("name", "level", "direction", "observable")
-    return all(hasattr(candidate, part) for part in parts)
-
-
-def _check_observable(milestone: LevelCrossing, problem: Problem, network: TwoLayerReLU) -> None:
+def _check_observable(milestone: Milestone, problem: Problem, network: TwoLayerReLU) -> None:
     """Check that an observable, and its level, are scalars; nothing is computed."""
     level = np.shape(milestone.level)
     if level != ():
@@ -181,7 +174,7 @@ def _check_observable(milestone: LevelCrossing, problem: Problem, network: TwoLa
         )
 
 
-def check_until(until: str | None, milestones: Sequence[LevelCrossing]) -> int | None:
+def check_until(until: str | None, milestones: Sequence[Milestone]) -> int | None:
     """Return which milestone ends the run; `None` if none does."""
     names = [milestone.name for milestone in milestones]
     if until is None:

@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from .loop.probe import LevelCrossing
+from ..observe.milestones import Milestone
 
 
 class Fingerprint:
@@ -50,7 +50,7 @@ class Fingerprint:
             self._array(literal)
 
     def milestones(
-        self, milestones: Iterable[LevelCrossing], problem: Problem, network: TwoLayerReLU
+        self, milestones: Iterable[Milestone], problem: Problem, network: TwoLayerReLU
     ) -> None:
         """Add milestones: names, levels, directions, and what their observables compute."""
         for milestone in milestones:

@@ -16,9 +16,10 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .arguments import check_arguments
-from .loop.finish import finish
-from .loop.run import Equation, Run, begin, make_equation
-from .loop.turn import going_on, turn
+from .loop.context import Context
+from .loop.iteration import going_on, iterate
+from .loop.result import finish
+from .loop.state import State, init
 from .solve import make_options
 from .trajectory import Trajectory
 
@@ -29,11 +30,11 @@ class _Queue(eqx.Module):
     """What goes on: the lanes, the run each has (-1: none), and what is kept of those done."""
 
     index: Int[Array, " lanes"]
-    equations: PyTree
-    runs: Run
+    contexts: PyTree
+    states: State
     following: Int[Array, ""]
     kept: PyTree[Array]
-    turns: Float[Array, ""]
+    iterations: Float[Array, ""]
     waits: Float[Array, ""]
 
 
@@ -63,46 +64,46 @@ def solve_queue(
         options: Further options of `solve`, such as `milestones` and `max_steps`.
 
     Returns:
-        What is kept, stacked like the problems, and the share of the lanes' turns in which a
+        What is kept, stacked like the problems, and the share of the lanes' iterations in which a
         lane waited.
     """
 
-    def equation(problem: Problem, network: TwoLayerReLU) -> Equation:
+    def context(problem: Problem, network: TwoLayerReLU) -> Context:
         problem, network, _, *rest = check_arguments(problem, network, 0.0, t1, ts, rtol)
         end, times, tolerance = rest
         static = make_options(problem, network, **options)
-        return make_equation(problem, network, end, times, tolerance, static)
+        return Context.of(problem, network, end, times, tolerance, static)
 
-    made = eqx.filter_vmap(equation)(problems, networks)
+    made = eqx.filter_vmap(context)(problems, networks)
     arrays, static = eqx.partition(made, eqx.is_array)
     start = jnp.zeros((), made.t1.dtype)
     total = jax.tree.leaves(arrays)[0].shape[0]
     lanes = min(lanes, total)
 
-    def load(index) -> tuple[PyTree, Run]:
+    def load(index) -> tuple[PyTree, State]:
         """Begin the runs of these numbers."""
         at = jnp.clip(index, 0, total - 1)
-        equations = jax.tree.map(lambda x: x[at], arrays)
-        return equations, jax.vmap(lambda e: begin(eqx.combine(e, static), start))(equations)
+        contexts = jax.tree.map(lambda x: x[at], arrays)
+        return contexts, jax.vmap(lambda c: init(eqx.combine(c, static), start))(contexts)
 
-    def seen(equations, runs) -> PyTree[Array]:
+    def seen(contexts, states) -> PyTree[Array]:
         """Return what is to be kept of the runs in the lanes."""
 
-        def one(equation, run):
-            equation = eqx.combine(equation, static)
-            return keep(equation.problem, finish(equation, run, start))
+        def one(context, state):
+            context = eqx.combine(context, static)
+            return keep(context.problem, finish(context, state, start))
 
-        return jax.vmap(one)(equations, runs)
+        return jax.vmap(one)(contexts, states)
 
     def step(queue: _Queue) -> _Queue:
-        """Take a turn in every lane, and put new runs into those that have ended."""
+        """Iterate in every lane, and put new runs into those that have ended."""
         busy = queue.index >= 0
-        turned, on = jax.vmap(_turned(static))(queue.equations, queue.runs)
-        runs = _choose(busy, turned, queue.runs)
+        iterated, on = jax.vmap(_iterated(static))(queue.contexts, queue.states)
+        states = _choose(busy, iterated, queue.states)
         queue = eqx.tree_at(
-            lambda q: (q.runs, q.turns, q.waits),
+            lambda q: (q.states, q.iterations, q.waits),
             queue,
-            (runs, queue.turns + 1, queue.waits + jnp.sum(~busy, dtype=queue.waits.dtype)),
+            (states, queue.iterations + 1, queue.waits + jnp.sum(~busy, dtype=queue.waits.dtype)),
         )
         ended = busy & ~on
         return jax.lax.cond(jnp.any(ended), lambda q: swap(q, ended), lambda q: q, queue)
@@ -113,43 +114,43 @@ def solve_queue(
         kept = jax.tree.map(
             lambda rows, new: rows.at[slot].set(new, mode="drop"),
             queue.kept,
-            seen(queue.equations, queue.runs),
+            seen(queue.contexts, queue.states),
         )
         number = queue.following + jnp.cumsum(ended, dtype=count.dtype) - 1
         index = jnp.where(ended, jnp.where(number < count, number, -1), queue.index)
-        equations, runs = load(index)
+        contexts, states = load(index)
         fresh = ended & (index >= 0)
         return _Queue(
             index,
-            _choose(fresh, equations, queue.equations),
-            _choose(fresh, runs, queue.runs),
+            _choose(fresh, contexts, queue.contexts),
+            _choose(fresh, states, queue.states),
             jnp.minimum(queue.following + jnp.sum(ended, dtype=count.dtype), count),
             kept,
-            queue.turns,
+            queue.iterations,
             queue.waits,
         )
 
     first = jnp.arange(lanes, dtype=count.dtype)
-    equations, runs = load(first)
-    shapes = jax.eval_shape(seen, equations, runs)
+    contexts, states = load(first)
+    shapes = jax.eval_shape(seen, contexts, states)
     queue = _Queue(
         jnp.where(first < count, first, -1),
-        equations,
-        runs,
+        contexts,
+        states,
         jnp.minimum(lanes, count),
         jax.tree.map(lambda s: jnp.zeros((total, *s.shape[1:]), s.dtype), shapes),
         jnp.zeros((), start.dtype),
         jnp.zeros((), start.dtype),
     )
     queue = jax.lax.while_loop(lambda q: jnp.any(q.index >= 0), step, queue)
-    return queue.kept, queue.waits / jnp.maximum(lanes * queue.turns, 1)
+    return queue.kept, queue.waits / jnp.maximum(lanes * queue.iterations, 1)
 
 
-def _turned(static: PyTree) -> Callable[[PyTree, Run], tuple[Run, Array]]:
-    def one(equation: PyTree, run: Run) -> tuple[Run, Any]:
-        equation = eqx.combine(equation, static)
-        run = turn(equation, run)
-        return run, going_on(equation, run, equation.options.max_steps)
+def _iterated(static: PyTree) -> Callable[[PyTree, State], tuple[State, Array]]:
+    def one(context: PyTree, state: State) -> tuple[State, Any]:
+        context = eqx.combine(context, static)
+        state = iterate(context, state)
+        return state, going_on(context, state, context.options.max_steps)
 
     return one
 

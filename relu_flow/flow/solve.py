@@ -10,6 +10,7 @@ from .._compile import compiled
 from .._types import FloatArrayLike, FloatScalarLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
+from ..observe.milestones import Milestone
 from .arguments import (
     check_arguments,
     check_asked,
@@ -21,10 +22,10 @@ from .arguments import (
 )
 from .forward import forward_only
 from .host_loop import Progress
-from .loop.finish import finish
-from .loop.probe import LevelCrossing
-from .loop.run import Options, begin, make_equation
-from .loop.turn import proceed
+from .loop.context import Context, Options
+from .loop.iteration import iterate_until
+from .loop.result import finish
+from .loop.state import init
 from .method.taylor import Taylor
 from .trajectory import RESULTS, Trajectory
 from .watch import solve_watched
@@ -33,7 +34,7 @@ from .watch import solve_watched
 def make_options(
     problem: Problem,
     network: TwoLayerReLU,
-    milestones: LevelCrossing | Sequence[LevelCrossing] = (),
+    milestones: Milestone | Sequence[Milestone] = (),
     until: str | None = None,
     solver: dfx.AbstractSolver | None = None,
     dense: bool = False,
@@ -57,9 +58,9 @@ def make_options(
 
 def _solve_whole(problem, network, t0, t1, ts, rtol, options: Options) -> Trajectory:
     """Solve in one go, as one compiled program."""
-    equation = make_equation(problem, network, t1, ts, rtol, options)
-    run = proceed(equation, begin(equation, t0), options.max_steps)
-    return finish(equation, run, t0)
+    context = Context.of(problem, network, t1, ts, rtol, options)
+    state = iterate_until(context, init(context, t0), options.max_steps)
+    return finish(context, state, t0)
 
 
 _solve_compiled = compiled(_solve_whole)
@@ -73,7 +74,7 @@ def solve(
     t0: FloatScalarLike = 0.0,
     ts: FloatArrayLike | None = None,
     rtol: FloatScalarLike = 1e-12,
-    milestones: LevelCrossing | Sequence[LevelCrossing] = (),
+    milestones: Milestone | Sequence[Milestone] = (),
     until: str | None = None,
     solver: dfx.AbstractSolver | None = None,
     dense: bool = False,

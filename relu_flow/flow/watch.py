@@ -8,27 +8,27 @@ import equinox as eqx
 from .._compile import compiled
 from .fingerprint import Fingerprint
 from .host_loop import Pieces, Progress, run_pieces
-from .loop.finish import finish
-from .loop.run import Equation, Options, Run, begin, make_equation
-from .loop.turn import proceed
+from .loop.context import Context, Options
+from .loop.iteration import iterate_until
+from .loop.result import finish
+from .loop.state import State, init
 from .trajectory import RESULTS, Trajectory
 
 _STEPS_A_PIECE = 8
 
 
 @compiled
-def _begin(problem, network, t0, t1, ts, rtol, options: Options) -> tuple[Equation, Run]:
-    equation = make_equation(problem, network, t1, ts, rtol, options)
-    return equation, begin(equation, t0)
+def _begin(problem, network, t0, t1, ts, rtol, options: Options) -> tuple[Context, State]:
+    context = Context.of(problem, network, t1, ts, rtol, options)
+    return context, init(context, t0)
 
 
 @eqx.filter_jit
-def _loss(equation: Equation, run: Run):
-    network = run.state.neurons.network(equation.problem, equation.start)
-    return equation.problem.loss_value(network)
+def _loss(context: Context, state: State):
+    return context.problem.loss_value(context.network(state.point.neurons))
 
 
-_proceed = compiled(proceed)
+_iterate = compiled(iterate_until)
 _finish = compiled(finish)
 
 
@@ -44,32 +44,32 @@ def solve_watched(
     checkpoint: str | Path | None,
 ) -> Trajectory:
     """Solve a few steps at a time; the same numbers as in one go."""
-    equation, run = _begin(problem, network, t0, t1, ts, rtol, options)
+    context, state = _begin(problem, network, t0, t1, ts, rtol, options)
     pieces = Pieces(
-        proceed=_proceed,
+        proceed=_iterate,
         steps=_STEPS_A_PIECE,
         going_on=_going_on,
-        taken=lambda run: int(run.tally.steps),
+        taken=lambda state: int(state.steps.steps),
         report=_report,
-        finish=lambda equation, run: _finish(equation, run, t0),
+        finish=lambda context, state: _finish(context, state, t0),
     )
     inputs = (problem, network, t0, t1, ts, rtol)
     return run_pieces(
-        pieces, equation, run, progress, checkpoint, lambda: _fingerprint(inputs, options)
+        pieces, context, state, progress, checkpoint, lambda: _fingerprint(inputs, options)
     )
 
 
-def _going_on(equation: Equation, run: Run) -> bool:
-    return bool(run.result == RESULTS.successful) and float(run.t) < float(equation.t1)
+def _going_on(context: Context, state: State) -> bool:
+    return bool(state.result == RESULTS.successful) and float(state.t) < float(context.t1)
 
 
-def _report(equation: Equation, run: Run) -> dict[str, float]:
+def _report(context: Context, state: State) -> dict[str, float]:
     return {
-        "t": float(run.t),
-        "t1": float(equation.t1),
-        "steps": int(run.tally.steps),
-        "switches": int(run.log.num),
-        "loss": float(_loss(equation, run)),
+        "t": float(state.t),
+        "t1": float(context.t1),
+        "steps": int(state.steps.steps),
+        "switches": int(state.log.num),
+        "loss": float(_loss(context, state)),
     }
 
 

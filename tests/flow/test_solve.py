@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import relu_flow as rf
-from relu_flow.flow.loop.finish import DenseOutput
+from relu_flow.flow.loop.dense import DenseOutput
 from relu_flow.observe import observables
 
 from .. import problems

@@ -29,7 +29,7 @@ class Proposal(eqx.Module):
         trusted: The same, for a rejected step too.
         next_unit: Factor for the unit of the next step.
         accepted: Whether the error was within the tolerance.
-        resting: Whether nothing moves any more (see `settle`).
+        stationary: Whether nothing moves any more (see `settle`).
     """
 
     series: Expansion
@@ -37,7 +37,7 @@ class Proposal(eqx.Module):
     trusted: Float[Array, ""]
     next_unit: Float[Array, ""]
     accepted: Bool[Array, ""]
-    resting: Bool[Array, ""]
+    stationary: Bool[Array, ""]
 
 
 def series_order(solver: dfx.AbstractSolver) -> int:
@@ -65,14 +65,14 @@ def propose(
     weights: Weights,
     frozen: Frozen,
     rtol: Float[Array, ""],
-    forcing: Float[Array, "order samples"],
+    correction: Float[Array, "order samples"],
 ) -> Proposal:
     """Propose one step from a state, in the unit of time of the frozen rates.
 
-    `forcing` is added to the outputs; a Runge-Kutta method does without.
+    `correction` is added to the outputs; a Runge-Kutta method does without.
     """
     if isinstance(solver, Taylor):
-        proposal = _propose_series(solver, field, weights, frozen, rtol, forcing)
+        proposal = _propose_series(solver, field, weights, frozen, rtol, correction)
     else:
         proposal = _propose_runge_kutta(solver, field, weights, frozen, rtol)
     # How long a step is changes nothing that is asked for: it has no derivative.
@@ -80,8 +80,8 @@ def propose(
     return eqx.tree_at(lengths, proposal, jax.lax.stop_gradient(lengths(proposal)))
 
 
-def _propose_series(solver: Taylor, field, weights, frozen, rtol, forcing) -> Proposal:
-    series = expand(field, weights, frozen, solver.series_order, forcing)
+def _propose_series(solver: Taylor, field, weights, frozen, rtol, correction) -> Proposal:
+    series = expand(field, weights, frozen, solver.series_order, correction)
     train_outer = field.frame.train_outer
     tolerance = local_tolerance(rtol)
     reach = jnp.min(trusted_length(series.inner, series.outer, tolerance, train_outer))

@@ -3,11 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ...model.switch import SLIDING
 from ..method.field import slide_inputs
 from ..method.frame import Frame
+from ..tolerances import DEPENDENT, eps
 from .modes import Modes
 
 
@@ -72,3 +73,18 @@ def onto_slides(
 
     sliding = jnp.any(modes.slides < frame.inputs.shape[0])
     return jax.lax.cond(sliding, projected, lambda inner: inner, inner)
+
+
+def dependent(frame: Frame, modes: Modes, r: Int[Array, " lanes"]) -> Bool[Array, "lanes samples"]:
+    """Return the inputs in the span of input `r` and of those slid on."""
+    size = frame.norms[None] ** 2
+    square, product = jnp.broadcast_to(size, modes.side.shape), frame.gram[r]
+    if modes.slides.shape[1]:
+        rows = frame.gram.at[modes.slides].get(mode="fill", fill_value=0.0)
+        share = modes.dual @ frame.inputs.T
+        square = square - jnp.sum(share * rows, axis=1)
+        at_r = jnp.take_along_axis(share, r[:, None, None], axis=2)
+        product = product - jnp.sum(at_r * rows, axis=1)
+    free = square > DEPENDENT * eps(square) * size
+    left = jnp.take_along_axis(jnp.where(free, square, jnp.inf), r[:, None], axis=1)
+    return square - product * (product / left) <= DEPENDENT * eps(square) * size

@@ -8,14 +8,14 @@ from ..._series import evaluate, powers, shift_matrix
 from ..method.field import Frozen
 from ..method.frame import Frame
 from ..method.taylor import Expansion
-from ..tolerances import JUDGED, PEAK, ROUNDING, eps, smallest
+from ..tolerances import JUDGED, ROUNDING, eps, smallest
 from .constraints import Motion, constraints
 from .modes import Modes
 from .roots import deflate, to_bernstein
 
 
 class Step(eqx.Module):
-    """One step as it was proposed.
+    """One step as the method proposes it: never changed afterwards.
 
     Attributes:
         series: In the step's own unit of time, about its start.
@@ -23,17 +23,14 @@ class Step(eqx.Module):
         rates: Arguments of the vector field, times in that unit.
         pull_error: Rounding error of each pull.
         trusted: How far the series reach, whether or not the step goes that far.
-        horizon: How far the series may be used.
+        available: How far the step may go, in its unit: no farther than the next time asked for.
+        next_unit: Factor for the unit of the next step.
+        accepted: Whether the solver's error was within the tolerance.
+        stationary: Whether nothing moves any more.
         start: When it starts.
         unit: Its unit of time.
         tolerance: Of the series that neurons follow within the step.
         lateness: How much later a switch may be than it should, relative to its time.
-        forced: Whether what switches do to the outputs has to be collected.
-        told: Whether the pulls were told of it.
-        first: Before which time no neuron switches.
-        length: How far the step goes.
-        drift: Bounds of the velocity that the step's switches give each pull.
-        left: What the pulls were not told of, integrated over time.
     """
 
     series: Expansion
@@ -41,39 +38,23 @@ class Step(eqx.Module):
     rates: Frozen
     pull_error: Float[Array, " samples"]
     trusted: Float[Array, ""]
-    horizon: Float[Array, ""]
+    available: Float[Array, ""]
+    next_unit: Float[Array, ""]
+    accepted: Bool[Array, ""]
+    stationary: Bool[Array, ""]
     start: Float[Array, ""]
     unit: Float[Array, ""]
     tolerance: Float[Array, ""]
     lateness: Float[Array, ""]
-    forced: Bool[Array, ""]
-    told: Bool[Array, ""]
-    first: Float[Array, ""]
-    length: Float[Array, ""]
-    drift: Float[Array, " samples"]
-    left: Float[Array, " samples"]
 
     def pulls_at(
         self, clock: Float[Array, " lanes"]
     ) -> tuple[Float[Array, "order lanes samples"], Float[Array, "judged lanes samples"]]:
         """Return the pulls re-expanded about each time, and their rounding errors."""
         pull = self.series.pull
-        return _shifted(pull, clock), self._doubt(_shifted(jnp.abs(pull), clock)[:JUDGED])
+        return _shifted(pull, clock), self.doubt(_shifted(jnp.abs(pull), clock)[:JUDGED])
 
-    def drift_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
-        """Bound what the switches up to a time have done to each pull.
-
-        What is left of a kink that was told is so high for so long that its integral is `left`.
-        """
-        since = jnp.maximum(clock - self.first, 0.0)[:, None] * self.drift[None]
-        return jnp.where(self.told, PEAK * jnp.sqrt(self.left * self.drift)[None], since)
-
-    def turn_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
-        """Bound the integral of that over time, in which what is left cancels."""
-        since = 0.5 * jnp.maximum(clock - self.first, 0.0)[:, None] ** 2 * self.drift[None]
-        return jnp.where(self.told, self.left[None], since)
-
-    def _doubt(self, size: Float[Array, "judged lanes samples"]):
+    def doubt(self, size: Float[Array, "judged lanes samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.
 
         Those of the outputs enter coefficient m divided by the m-th power of the length on
@@ -88,7 +69,7 @@ def step_limits(frame: Frame, step: Step) -> Float[Array, "width constraints ord
     """Return the constraints of all neurons as polynomials about the step's start."""
     series = step.series
     pull = series.pull[:, None, :]
-    doubt = step._doubt(jnp.abs(pull[:JUDGED]))
+    doubt = step.doubt(jnp.abs(pull[:JUDGED]))
     motion = Motion(pull, doubt, series.outer, step.rates.inner_rate, series.drive)
     return constraints(frame, step.modes, motion)
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 from ..._series import evaluate
 from ...model.switch import ACTIVE, INACTIVE
 from ..method.frame import Frame, norm
-from ..tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, eps
+from ..tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, VANISHED, eps
 from .hull import Nearest, nearest
 from .modes import Modes
 from .step import Step
@@ -116,3 +116,65 @@ def leave_zero(
 
     resting = jnp.any(at_zero(frame, modes, velocity))
     return jax.lax.cond(resting, go, lambda: (modes, inner))
+
+
+def vanishes(
+    frame: Frame,
+    modes: Modes,
+    inner: Float[Array, "lanes features"],
+    way: Float[Array, " lanes"],
+    independent: Bool[Array, " lanes"],
+) -> Bool[Array, " lanes"]:
+    """Return whose inner weights are zero, within the span of the inputs.
+
+    Who slides on all but one dimension and meets another hyperplane is at zero, whatever
+    rounding says; and so is who comes from all sides at once, to the rounding of its way.
+    On a line zero is a hyperplane like any other. A neuron at zero is on every hyperplane.
+
+    Args:
+        frame: The problem.
+        modes: Modes of the neurons before they met a hyperplane.
+        inner: Their inner weights there.
+        way: How large these were on the way.
+        independent: Whether the hyperplane is another than those slid on.
+    """
+    slides = jnp.sum(modes.slides < frame.norms.shape[0], axis=1, dtype=frame.rank.dtype)
+    cornered = independent & (slides >= frame.rank - 1)
+    size = VANISHED * eps(inner) * way
+    return (cornered | (jnp.linalg.norm(inner, axis=1) <= size)) & (frame.rank > 1)
+
+
+def at_rest(modes: Modes, resting: Bool[Array, " lanes"]) -> Modes:
+    """Return the modes with some neurons at zero: on no side and no slide."""
+    row = resting[:, None]
+    return Modes(
+        jnp.where(row, INACTIVE, modes.side).astype(modes.side.dtype),
+        jnp.where(row, 0.0, modes.height),
+        jnp.where(row, modes.side.shape[1], modes.slides),
+        jnp.where(row[..., None], 0.0, modes.dual),
+    )
+
+
+def straight_on(
+    frame: Frame, modes: Modes, height: Float[Array, "lanes samples"], through
+) -> Modes:
+    """Return the modes of neurons that go on straight through zero, by next to nothing.
+
+    There, on the other side of all hyperplanes but those slid on, the ordinary rules tell
+    where the flow leads. If it leads back to zero, zero is where the neuron stays. `height` are
+    the preactivations that they came from.
+    """
+    height = -AT_ZERO * BEHIND * height
+    side = jnp.where(height > 0, ACTIVE, INACTIVE)[:, frame.representative]
+    side = jnp.where(frame.factor > 0, side, 1 - side).astype(modes.side.dtype)
+    there = Modes(
+        side, height, jnp.full_like(modes.slides, height.shape[1]), jnp.zeros_like(modes.dual)
+    )
+    choose = lambda a, b: jnp.where(through.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+    return jax.tree.map(choose, there, modes)
+
+
+def spanned(frame: Frame) -> Bool[Array, " features"]:
+    """Return the coordinates in which inputs lie, if these are no more than their span."""
+    there = jnp.any(frame.inputs != 0, axis=0)
+    return there & (jnp.sum(there, dtype=frame.rank.dtype) == frame.rank)

@@ -1,0 +1,129 @@
+"""What a solve does not change: the problem in its coordinates, tolerances, what is asked for."""
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..._types import FloatScalarLike
+from ...model.network import TwoLayerReLU
+from ...model.problem import Problem
+from ...model.switch import ACTIVE
+from ...observe.milestones import Milestone
+from ..method.field import FlowField, Frozen
+from ..method.frame import Frame, Neurons
+from ..method.taylor import Taylor
+from ..tolerances import OUTPUT, eps
+from .milestones import Records
+from .point import Point
+
+
+class Options(eqx.Module):
+    """What of a solve is static: it decides what is compiled."""
+
+    solver: dfx.AbstractSolver
+    milestones: tuple[Milestone, ...]
+    until: int | None = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    max_switches: int = eqx.field(static=True)
+    max_slides: int = eqx.field(static=True)
+    dense: bool = eqx.field(static=True)
+
+
+class Context(eqx.Module):
+    """Everything that an iteration needs and none changes.
+
+    Attributes:
+        problem: What is minimised.
+        start: The network at the start.
+        field: The vector field, in the coordinates of the solver.
+        options: What is static.
+        rtol: Relative tolerance.
+        t1: End.
+        ts: Times at which networks are asked for.
+    """
+
+    problem: Problem
+    start: TwoLayerReLU
+    field: FlowField
+    options: Options
+    rtol: Float[Array, ""]
+    t1: Float[Array, ""]
+    ts: Float[Array, " times"]
+
+    @classmethod
+    def of(cls, problem, network, t1, ts, rtol, options: Options) -> "Context":
+        """Put together what a solve needs."""
+        field = FlowField(Frame.of(problem))
+        return cls(problem, network, field, options, rtol, t1, ts)
+
+    @property
+    def frame(self) -> Frame:
+        """The problem in the coordinates of the solver."""
+        return self.field.frame
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the solver can expand a step again with a correction of its outputs."""
+        return isinstance(self.options.solver, Taylor)
+
+    def network(self, neurons: Neurons) -> TwoLayerReLU:
+        """Return neurons as a network in the user's coordinates."""
+        return neurons.network(self.problem, self.start)
+
+    def frozen(self, point: Point, unit: FloatScalarLike) -> Frozen:
+        """Return the arguments of the vector field, with time in units of `unit`."""
+        train_outer = self.frame.train_outer
+        neurons, modes = point.neurons, point.modes
+        rate = unit * neurons.inner_rate(train_outer)
+        return Frozen(
+            active=(modes.side == ACTIVE).astype(neurons.inner.dtype),
+            slides=modes.slides,
+            dual=modes.dual,
+            amplitude=neurons.amplitude(train_outer),
+            inner_rate=rate,
+            outer_rate=jnp.full_like(rate, unit) if train_outer else jnp.zeros_like(rate),
+        )
+
+    def pull(self, point: Point) -> Float[Array, " samples"]:
+        """Return the pulls."""
+        weights = (point.neurons.inner, point.neurons.outer)
+        return self.frame.pull(self.field.outputs(weights, self.frozen(point, 1.0)))
+
+    def pull_error(
+        self, weights, frozen: Frozen
+    ) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
+        """Return what rounding does to the pulls, at their curvature: as they are and at best.
+
+        An output's error is that of the products it sums, however small these are; at best it
+        is one in units of the output, or of the target that it is compared with.
+        """
+        frame, absolute = self.frame, (weights[0], jnp.abs(weights[1]))
+        outputs = self.field.outputs(weights, frozen)
+        curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+        size = frozen.amplitude * absolute[1] * jnp.linalg.norm(weights[0], axis=1)
+        best = self.field.outputs(absolute, frozen) + jnp.abs(frame.targets)
+        unit = OUTPUT * eps(size) * curvature
+        return unit * (size @ frozen.active) * frame.norms, unit * best
+
+    def end(self, records: Records) -> Float[Array, ""]:
+        """Return when the run ends, as far as is known."""
+        until = self.options.until
+        return self.t1 if until is None else jnp.minimum(self.t1, records.time[until])
+
+    def next_stop(self, records: Records) -> Float[Array, ""]:
+        """Return the time beyond which a step may not go."""
+        if not self.ts.shape[0]:
+            return self.t1
+        asked = self.ts[jnp.minimum(records.num_saved, self.ts.shape[0] - 1)]
+        return jnp.where(records.num_saved < self.ts.shape[0], asked, self.t1)
+
+    def values(self, neurons: Neurons) -> Float[Array, " milestones"]:
+        """Return the milestones' observables minus their levels."""
+        milestones = self.options.milestones
+        if not milestones:
+            return jnp.zeros(0, self.rtol.dtype)
+        network = self.network(neurons)
+        array = lambda value: jnp.asarray(value, self.rtol.dtype)
+        observed = [array(m.observable(self.problem, network)) for m in milestones]
+        return jnp.stack([v - array(m.level) for v, m in zip(observed, milestones, strict=True)])

@@ -1,0 +1,129 @@
+"""Dense output: each step of a run can be taken again, up to any time within it."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..._types import FloatScalarLike, is_traced
+from ...model.network import TwoLayerReLU
+from ..forward import forward_only
+from ..method.frame import Frame
+from ..surface.correction import no_correction
+from ..surface.influence import Influence
+from ..surface.neurons import ConstrainedStep, Counts, pass_through
+from ..surface.slides import with_dual
+from ..surface.step import may_switch, step_limits
+from ..trajectory import SwitchLog
+from .context import Context
+from .expansion import expand_step
+from .point import Point, point_at
+
+
+class History(eqx.Module):
+    """What is needed to take each step again.
+
+    Attributes:
+        t: Start of each step; `inf` in unused rows.
+        unit: Unit of time of each step.
+        point: Neurons and modes at the start of each step (of the dual only its shape is kept).
+        correction: What switches do to the outputs within the step.
+        length: How far the step goes.
+    """
+
+    t: Float[Array, " steps"]
+    unit: Float[Array, " steps"]
+    point: Point
+    correction: Float[Array, "steps degrees samples"]
+    length: Float[Array, " steps"]
+
+    @classmethod
+    def empty(cls, rows: int, point: Point) -> "History":
+        """Return a history of no steps."""
+        dtype = point.neurons.inner.dtype
+        spread = lambda x: jnp.zeros((rows, *x.shape), x.dtype)
+        points = jax.tree.map(spread, point)
+        dual = jnp.zeros((0, *point.modes.dual.shape), dtype)
+        points = eqx.tree_at(lambda p: p.modes.dual, points, dual)
+        times = jnp.full(rows, jnp.inf, dtype)
+        corrections = spread(no_correction(point.modes.side.shape[1], dtype))
+        return cls(times, times, points, corrections, times)
+
+    def set(
+        self,
+        slot: Int[Array, ""],
+        t: Float[Array, ""],
+        unit: Float[Array, ""],
+        point: Point,
+        correction: Float[Array, "degrees samples"],
+        length: Float[Array, ""],
+    ) -> "History":
+        """Write down a step."""
+        put = lambda rows, value: rows.at[slot].set(value, mode="drop")
+        point = eqx.tree_at(lambda p: p.modes.dual, point, self.point.modes.dual)
+        points = jax.tree.map(
+            lambda rows, value: rows if rows is value else put(rows, value), self.point, point
+        )
+        return History(
+            put(self.t, t),
+            put(self.unit, unit),
+            points,
+            put(self.correction, correction),
+            put(self.length, length),
+        )
+
+    def point_at(self, slot: Int[Array, ""], frame: Frame) -> Point:
+        """Return neurons and modes at the start of a step."""
+        dual = jnp.zeros(self.point.modes.dual.shape[1:], self.t.dtype)
+        rest = eqx.tree_at(lambda p: p.modes.dual, self.point, dual[None])
+        point = jax.tree.map(lambda rows: rows[jnp.minimum(slot, rows.shape[0] - 1)], rest)
+        return eqx.tree_at(lambda p: p.modes, point, with_dual(frame, point.modes))
+
+
+class DenseOutput(eqx.Module):
+    """The flow at any time of a run: the step that holds it is taken again up to there."""
+
+    context: Context
+    history: History
+    t0: Float[Array, ""]
+    end: Float[Array, ""]
+
+    def __call__(self, t: FloatScalarLike) -> TwoLayerReLU:
+        """Return the network at `t`; `inf` in its place if that is unknown and outside the run."""
+        t = jnp.asarray(t, self.end.dtype)
+        outside = self._outside(t)
+        if not is_traced(outside) and bool(outside):
+            raise ValueError(
+                f"Argument `t` must lie within the run, [{self.t0}, {self.end}], but it is {t}."
+            )
+        network = self._at(jnp.clip(t, self.t0, self.end))
+        network = jax.tree.map(lambda leaf: jnp.where(outside, jnp.inf, leaf), network)
+        return forward_only(network, "Trajectory.network_at")
+
+    def _outside(self, t: Float[Array, ""]) -> Bool[Array, ""]:
+        """Return whether a time is off the run by more than the rounding of grids of times."""
+        slack = 64 * jnp.finfo(t.dtype).eps * jnp.maximum(jnp.abs(self.t0), jnp.abs(self.end))
+        return ~((t >= self.t0 - slack) & (t <= self.end + slack))
+
+    @eqx.filter_jit
+    def _at(self, t: Float[Array, ""]) -> TwoLayerReLU:
+        context, history, frame = self.context, self.history, self.context.frame
+        slot = jnp.maximum(jnp.searchsorted(history.t, t, side="right") - 1, 0)
+        point = history.point_at(slot, frame)
+        start, unit, length = history.t[slot], history.unit[slot], history.length[slot]
+        step = expand_step(context, point, start, unit, history.correction[slot], length, length)
+        limits = step_limits(frame, step)
+        offset = jnp.clip((t - start) / unit, 0.0, length)
+        no = jnp.array(False)
+        influence = Influence.none(frame.inputs.shape[0], t.dtype)
+        constrained = ConstrainedStep(step, limits, influence, corrects=no)
+        arrival = pass_through(
+            frame,
+            constrained,
+            may_switch(limits, offset),
+            offset,
+            SwitchLog.empty(1, t.dtype),
+            Counts.zero(),
+            record=no,
+        )
+        return context.network(point_at(frame, arrival, point.neurons).neurons)

@@ -1,0 +1,55 @@
+"""One step as the method takes it: the network expanded about the step's start."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..method.proposal import local_tolerance, propose, series_order, settle
+from ..surface.correction import correction_series
+from ..surface.step import Step
+from ..tolerances import LATE
+from .context import Context
+from .point import Point
+
+
+def expand_step(
+    context: Context,
+    point: Point,
+    start: Float[Array, ""],
+    unit: Float[Array, ""],
+    correction: Float[Array, "degrees samples"],
+    length: Float[Array, ""],
+    left: Float[Array, ""],
+) -> Step:
+    """Expand the network about a point; where it is stationary nothing moves.
+
+    Args:
+        context: The problem and tolerances.
+        point: Where the step starts.
+        start: When.
+        unit: Unit of time of what follows.
+        correction: What switches do to the outputs over a step of `length`.
+        length: See `correction`.
+        left: How far the step may go at most.
+    """
+    frozen = context.frozen(point, unit)
+    weights = (point.neurons.inner, point.neurons.outer)
+    solver = context.options.solver
+    series = correction_series(correction, length, series_order(solver))
+    proposal = propose(solver, context.field, weights, frozen, context.rtol, series)
+    pull_error, unit_error = context.pull_error(weights, frozen)
+    proposal, frozen = settle(context.frame, proposal, frozen, pull_error, unit_error, context.rtol)
+    return Step(
+        series=proposal.series,
+        modes=point.modes,
+        rates=frozen,
+        pull_error=pull_error,
+        trusted=proposal.trusted,
+        available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.reach, left)),
+        next_unit=proposal.next_unit,
+        accepted=proposal.accepted,
+        stationary=proposal.stationary,
+        start=start,
+        unit=unit,
+        tolerance=local_tolerance(context.rtol),
+        lateness=LATE * context.rtol,
+    )

@@ -1,0 +1,319 @@
+"""The loop: one iteration, and iterations until the end.
+
+An iteration expands the network about the start of the present step and takes the neurons
+through it. A step takes one iteration if its switches are negligible; more until the pulls
+know of what its switches do (`step_size.py`); and one for each look into it in search of a
+milestone. So everything is compiled once, and the loop is flat: under `vmap` no lane waits
+inside another's step. Steps end at the times that were asked for.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..._types import IntScalarLike
+from ...model.switch import INACTIVE
+from ..surface.influence import Influence, influence, misleads
+from ..surface.neurons import Arrival, ConstrainedStep, pass_through
+from ..surface.step import Step, may_switch, step_limits
+from ..surface.step_size import StepSize, allowed_step_size, converged
+from ..surface.zero import leave_zero, rest_until
+from ..tolerances import CUT
+from ..trajectory import RESULTS
+from .context import Context
+from .expansion import expand_step
+from .milestones import Records, StepInterval, search_events
+from .point import Point, point_at
+from .state import Attempt, State, StepCounts
+
+# Expansions in which a step's corrections have to converge before it is halved, and how often it
+# is halved before it is taken, and counted, as it is.
+_EXPANSIONS, _HALVINGS = 5, 8
+
+
+class Crossed(eqx.Module):
+    """What came of taking the neurons through a step, or into it.
+
+    Attributes:
+        influence: What the switches do to the pulls beyond what these were told.
+        arrival: Where the neurons are, and what happened on the way.
+        point: The same, without what rounding did to them.
+    """
+
+    influence: Influence
+    arrival: Arrival
+    point: Point
+
+
+def iterate(context: Context, state: State) -> State:
+    """Take one iteration: expand the present step, cross it, and commit it once it is done."""
+    state = set_out(context, state)
+    step, limits, size = take_step(context, state)
+    crossed = cross(context, state, step, limits, size)
+    attempt, given_up = converge(context, state.attempt, step, size, crossed)
+    attempt, records, end = search(context, state, attempt, size, crossed)
+    return commit(context, state, step, crossed, attempt, records, end, given_up)
+
+
+def iterate_until(context: Context, state: State, more_steps: IntScalarLike) -> State:
+    """Iterate until the end, a failure, or so many more steps."""
+    limit = jnp.minimum(state.steps.steps + more_steps, context.options.max_steps)
+    on = lambda state: going_on(context, state, limit)
+    return jax.lax.while_loop(on, lambda state: iterate(context, state), state)
+
+
+def going_on(context: Context, state: State, limit: IntScalarLike) -> Bool[Array, ""]:
+    """Return whether to iterate again, with at most so many steps in all."""
+    fine = state.result == RESULTS.successful
+    return (state.t < context.end(state.records)) & fine & (state.steps.steps < limit)
+
+
+def set_out(context: Context, state: State) -> State:
+    """Let neurons that rest at zero and must leave it do so, at the start of a step."""
+    frame, point = context.frame, state.point
+    if not frame.patterns.shape[0]:
+        return state
+    frozen = context.frozen(point, state.unit)
+    outputs = context.field.outputs((point.neurons.inner, point.neurons.outer), frozen)
+    velocity = frozen.inner_rate * point.neurons.outer
+    pull = frame.pull(outputs)
+    modes, inner = leave_zero(frame, point.modes, point.neurons.inner, velocity, pull)
+    neuron = jnp.arange(velocity.shape[0], dtype=jnp.int32)
+    time = jnp.broadcast_to(state.t, neuron.shape)
+    log = state.log.append(time, neuron, point.modes.side, modes.side, neuron >= 0)
+    neurons = eqx.tree_at(lambda n: n.inner, point.neurons, inner)
+    return eqx.tree_at(lambda s: (s.point, s.log), state, (Point(neurons, modes), log))
+
+
+def take_step(
+    context: Context, state: State
+) -> tuple[Step, Float[Array, "width constraints order"], StepSize]:
+    """Expand the present step; return it, its constraints, and how far it goes."""
+    attempt = state.attempt
+    left = (context.next_stop(state.records) - state.t) / state.unit
+    step = expand_step(
+        context, state.point, state.t, state.unit, attempt.correction, attempt.size.length, left
+    )
+    limits = step_limits(context.frame, step)
+
+    def first_size() -> StepSize:
+        # How long a step is has no derivative but that of the times asked for.
+        known = (context.field, step, limits, step.available, context.rtol)
+        size = allowed_step_size(*jax.lax.stop_gradient(known), context.corrects)
+        length = jnp.where(size.length < step.available, size.length, step.available)
+        length = rest_until(context.frame, step, length)
+        return eqx.tree_at(lambda s: s.length, size, length)
+
+    return step, limits, jax.lax.cond(attempt.expansions == 0, first_size, lambda: attempt.size)
+
+
+def cross(
+    context: Context,
+    state: State,
+    step: Step,
+    limits: Float[Array, "width constraints order"],
+    size: StepSize,
+) -> Crossed:
+    """Take the neurons through the step, or to where a milestone is searched in it."""
+    frame, attempt, searching = context.frame, state.attempt, state.attempt.converged
+    offset = jnp.where(searching, attempt.search.trial(), size.length)
+    candidates = may_switch(limits, offset)
+    felt = influence(frame, step, size, candidates, attempt.correction)
+    constrained = ConstrainedStep(step, limits, felt, size.corrects)
+    arrival = pass_through(
+        frame, constrained, candidates, offset, state.log, state.counts, record=~searching
+    )
+    return Crossed(felt, arrival, point_at(frame, arrival, state.point.neurons))
+
+
+def converge(
+    context: Context, attempt: Attempt, step: Step, size: StepSize, crossed: Crossed
+) -> tuple[Attempt, Bool[Array, ""]]:
+    """Decide whether the pulls know of what the switches do, and what to change if not.
+
+    Returns:
+        The attempt, and whether it was given up: taken as it is although it did not converge.
+    """
+    arrival, searching = crossed.arrival, attempt.converged
+    expansions = attempt.expansions + (~searching).astype(jnp.int32)
+    exhausted = expansions >= _EXPANSIONS * _HALVINGS
+    same = converged(arrival.correction, attempt.correction, size, context.rtol)
+    apart = size.corrects & ~searching & ~same
+    given_up = apart & exhausted
+    undecided, before = _undecided(context, step, size, crossed)
+    undecided = undecided & ~searching & ~apart & ~exhausted
+    # That costs least where the pulls can be corrected.
+    tell = undecided & ~crossed.influence.corrected & (expansions <= 2)
+    tell = tell & jnp.array(context.corrects)
+    cut = undecided & ~tell
+    done = (~apart | given_up) & ~undecided
+    halved = apart & ~given_up & (expansions % _EXPANSIONS == 0)
+    length = jnp.where(halved, 0.5 * size.length, size.length)
+    length = jnp.where(cut, jnp.minimum(before, size.length), length)
+    # Of the first switch there was but a bound.
+    first = jnp.maximum(size.first, (1 - CUT) * jnp.minimum(arrival.first, size.length))
+    first = jnp.where(searching, size.first, first)
+    # What a step of another length does is not known.
+    found = jnp.where(halved | cut, 0.0, arrival.correction)
+    new = Attempt(
+        expansions=expansions,
+        correction=jnp.where(done, attempt.correction, found),
+        size=eqx.tree_at(
+            lambda s: (s.length, s.corrects, s.first), size, (length, size.corrects | tell, first)
+        ),
+        converged=done,
+        end=_where(searching, attempt.end, crossed.point),
+        search=attempt.search,
+    )
+    return new, given_up
+
+
+def _undecided(context: Context, step: Step, size: StepSize, crossed: Crossed):
+    """Return whether the step must be shorter for its pulls to decide its switches, and how short.
+
+    Where kinks decide a switch, the step ends right behind the first, so that the next one
+    knows of it; and a switch that is undecided even so is left to a step of its own.
+    Earlier than without a correction is none: what a corrected kink spreads to before it moves
+    a preactivation that is smaller still. The bound was put short of the switch by `CUT`.
+    """
+    arrival = crossed.arrival
+    behind = jnp.maximum((1 + CUT) * arrival.first, (1 + 3 * CUT) * size.first)
+    behind = jnp.maximum(behind, CUT * step.available)
+    longer = size.length > (1 + CUT) * behind
+    misled = misleads(
+        context.frame, step, crossed.influence, arrival.modes, arrival.speed, arrival.first,
+        size.length,
+    )  # fmt: skip
+    undecided = jnp.isfinite(arrival.undecided) | (longer & misled)
+    return undecided, jnp.where(longer, behind, arrival.undecided)
+
+
+def search(
+    context: Context, state: State, attempt: Attempt, size: StepSize, crossed: Crossed
+) -> tuple[Attempt, Records, Float[Array, ""]]:
+    """Look for milestones; return the attempt, the records, and when the step ends."""
+    options, stop = context.options, context.next_stop(state.records)
+    whole = size.length >= (stop - state.t) / state.unit
+    end = jnp.where(whole, stop, state.t + state.unit * size.length)
+    if not options.milestones:
+        return attempt, state.records, end
+    events, records, behind = search_events(
+        attempt.search,
+        state.records,
+        StepInterval(state.t, state.unit, size.length, end),
+        context.values(crossed.point.neurons),
+        jnp.array([milestone.direction for milestone in options.milestones], int),
+        searching=state.attempt.converged,
+        converged=attempt.converged,
+    )
+    attempt = eqx.tree_at(lambda a: a.search, attempt, events)
+    if options.until is not None:
+        # The run ends within the step, at the end of the bracket that is behind the crossing.
+        last = _where(behind == options.until, crossed.point, attempt.end)
+        attempt = eqx.tree_at(lambda a: a.end, attempt, last)
+        end = jnp.minimum(end, context.end(records))
+    return attempt, records, end
+
+
+def commit(
+    context: Context,
+    state: State,
+    step: Step,
+    crossed: Crossed,
+    attempt: Attempt,
+    records: Records,
+    end: Float[Array, ""],
+    given_up: Bool[Array, ""],
+) -> State:
+    """Keep what has been found, and go on to the next step if this one is done."""
+    log, counts = crossed.arrival.log, crossed.arrival.counts
+    # What was written in an expansion that did not converge is written over by the next.
+    num = jnp.where(attempt.converged, log.num, state.log.num)
+    steps = eqx.tree_at(
+        lambda s: (s.iterations, s.unconverged),
+        state.steps,
+        (state.steps.iterations + 1, state.steps.unconverged + given_up.astype(jnp.int32)),
+    )
+    state = eqx.tree_at(
+        lambda s: (s.attempt, s.log, s.counts, s.steps, s.records),
+        state,
+        (
+            attempt,
+            eqx.tree_at(lambda log: log.num, log, num),
+            _where(attempt.converged, counts, state.counts),
+            steps,
+            records,
+        ),
+    )
+    done = attempt.converged & ~attempt.search.open
+    following = lambda state: _next_step(context, state, step, end)
+    return jax.lax.cond(done, following, lambda state: state, state)
+
+
+def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]) -> State:
+    """Go on to the next step."""
+    attempt, steps = state.attempt, state.steps
+    since = jnp.minimum(steps.stationary_since, state.t)
+    count = lambda yes: yes.astype(jnp.int32)
+    following = StepCounts(
+        steps.iterations,
+        steps.steps + 1,
+        steps.truncated + count(attempt.size.length < step.available),
+        steps.rejected + count(~step.accepted),
+        steps.repels + _turned_repelling(context, state.point, attempt.end),
+        steps.unconverged,
+        jnp.where(step.stationary, since, steps.stationary_since),
+    )
+    history, records = state.history, state.records
+    if history is not None:
+        history = history.set(
+            steps.steps, state.t, state.unit, state.point, attempt.correction, attempt.size.length
+        )
+    if context.ts.shape[0]:
+        records = records.save(context.ts, end, attempt.end.neurons)
+    return State(
+        t=end,
+        unit=state.unit * step.next_unit,
+        point=attempt.end,
+        attempt=Attempt.new(attempt.end, len(context.options.milestones)),
+        log=state.log,
+        counts=state.counts,
+        steps=following,
+        records=records,
+        result=_judge(context, state, step, end),
+        history=history,
+        initial_sides=state.initial_sides,
+    )
+
+
+def _judge(context: Context, state: State, step: Step, end: Float[Array, ""]) -> RESULTS:
+    """Return the code of the first thing that went wrong in a step."""
+    # A rejected step may stay where it is; an accepted one has to move on.
+    still = step.accepted & ~(end > state.t) & (end < context.end(state.records))
+    tiny = state.unit * step.next_unit < 4 * jnp.finfo(state.t.dtype).tiny
+    failures = (
+        (still | tiny | ~jnp.isfinite(end), RESULTS.step_underflow),
+        (state.counts.stuck, RESULTS.inconsistent_modes),
+        (state.counts.overflow, RESULTS.max_slides_reached),
+        (state.log.num > context.options.max_switches, RESULTS.max_switches_reached),
+    )
+    result = state.result
+    for failed, code in reversed(failures):
+        result = RESULTS.where(failed, code, result)
+    return result
+
+
+def _turned_repelling(context: Context, before: Point, after: Point) -> Int[Array, ""]:
+    """Count the pairs at rest on a hyperplane that turned repelling during a step."""
+    if context.frame.loss.binary:
+        return jnp.zeros((), jnp.int32)
+    repelling = lambda point: point.neurons.outer[:, None] * context.pull(point)[None] > 0
+    pinned = (before.modes.height == 0) & (after.modes.height == 0) & context.frame.own[None]
+    pinned = pinned & (before.modes.side == INACTIVE) & (after.modes.side == INACTIVE)
+    return jnp.sum(pinned & ~repelling(before) & repelling(after), dtype=jnp.int32)
+
+
+def _where(condition: Bool[Array, ""], new, old):
+    """Return one of two trees."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

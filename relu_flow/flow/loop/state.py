@@ -1,0 +1,135 @@
+"""The state of a solve: what the next iteration needs, and what has been found so far."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..method.frame import Neurons, norm
+from ..surface.correction import no_correction
+from ..surface.initial import initial_modes
+from ..surface.neurons import Counts
+from ..surface.step_size import StepSize
+from ..trajectory import RESULTS, SwitchLog
+from .context import Context
+from .dense import History
+from .milestones import EventSearch, Records
+from .point import Point
+
+
+class Attempt(eqx.Module):
+    """The present step, between iterations.
+
+    Attributes:
+        expansions: How often it was expanded to learn what its switches do.
+        correction: What its pulls are to be told of that when it is expanded next.
+        size: How far the step goes.
+        converged: Whether the pulls know of what the switches do: the step is as it will stay,
+            and what remains is the search for milestones.
+        end: Where it ends, once it has converged.
+        search: The search for milestones within it.
+    """
+
+    expansions: Int[Array, ""]
+    correction: Float[Array, "degrees samples"]
+    size: StepSize
+    converged: Bool[Array, ""]
+    end: Point
+    search: EventSearch
+
+    @classmethod
+    def new(cls, point: Point, milestones: int) -> "Attempt":
+        """Return the attempt at a step that has not been expanded yet."""
+        dtype = point.neurons.inner.dtype
+        return cls(
+            expansions=jnp.zeros((), jnp.int32),
+            correction=no_correction(point.modes.side.shape[1], dtype),
+            size=StepSize.unknown(point.modes.side.shape, dtype),
+            converged=jnp.array(False),
+            end=point,
+            search=EventSearch.none(milestones, dtype),
+        )
+
+
+class StepCounts(eqx.Module):
+    """Counts of whole steps, and since when nothing moves."""
+
+    iterations: Int[Array, ""]
+    steps: Int[Array, ""]
+    truncated: Int[Array, ""]
+    rejected: Int[Array, ""]
+    repels: Int[Array, ""]
+    unconverged: Int[Array, ""]
+    stationary_since: Float[Array, ""]
+
+
+class State(eqx.Module):
+    """A solve on its way: the carry of the loop.
+
+    Attributes:
+        t: Start of the present step.
+        unit: Its unit of time.
+        point: Neurons and modes there.
+        attempt: The present step.
+        log: The switches.
+        counts: What happened at hyperplanes.
+        steps: Counts of steps.
+        records: What has been asked for and found.
+        result: `successful` as long as all is well.
+        history: What dense output needs, if that is wanted.
+        initial_sides: Modes at the start.
+    """
+
+    t: Float[Array, ""]
+    unit: Float[Array, ""]
+    point: Point
+    attempt: Attempt
+    log: SwitchLog
+    counts: Counts
+    steps: StepCounts
+    records: Records
+    result: RESULTS
+    history: History | None
+    initial_sides: Int[Array, "width samples"]
+
+
+def init(context: Context, t0: Float[Array, ""]) -> State:
+    """Return the state before the first step."""
+    frame, options = context.frame, context.options
+    dtype = context.rtol.dtype
+    neurons = Neurons.of(context.problem, context.start)
+    modes, repels = initial_modes(frame, neurons, options.max_slides)
+    point = Point(neurons, modes)
+    zero = jnp.zeros((), jnp.int32)
+    saved = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (max(context.ts.shape[0], 1), *x.shape)), neurons
+    )
+    values = context.values(neurons)
+    return State(
+        t=t0,
+        unit=_first_unit(context, point, t0),
+        point=point,
+        attempt=Attempt.new(point, len(options.milestones)),
+        log=SwitchLog.empty(options.max_switches, dtype),
+        counts=Counts.zero(),
+        steps=StepCounts(zero, zero, zero, zero, repels, zero, jnp.asarray(jnp.inf, dtype)),
+        records=Records(
+            saved,
+            jnp.searchsorted(context.ts, t0, side="right").astype(jnp.int32),
+            values,
+            jnp.full(values.shape, jnp.inf, dtype),
+        ),
+        result=RESULTS.successful,
+        history=History.empty(options.max_steps, point) if options.dense else None,
+        initial_sides=modes.side,
+    )
+
+
+def _first_unit(context: Context, point: Point, t0) -> Float[Array, ""]:
+    """Return the time in which the fastest neuron moves by its own size."""
+    frozen = context.frozen(point, 1.0)
+    weights = (point.neurons.inner, point.neurons.outer)
+    speed = norm(context.field(t0, weights, frozen)[0])
+    size = norm(weights[0]) + (0.01 * jnp.abs(weights[1]) if context.frame.train_outer else 0.0)
+    rate = jnp.max(speed / jnp.where(size > 0, size, jnp.inf))
+    return 1.0 / jnp.maximum(rate, 1.0 / (context.t1 - t0))

@@ -1,0 +1,180 @@
+"""What switches of other neurons do to a step's pulls, and whether that decides anything.
+
+A neuron that only small pulls drive, such as those of targets that are zero, takes its times
+from their digits, which the kinks of other neurons change at once, long before the neurons
+themselves feel it. Kinks begin with the step's first switch.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..._series import evaluate
+from ...model.switch import ACTIVE
+from ..method.field import FlowField
+from ..method.frame import Frame, norm
+from ..tolerances import CUT, LEFT, PEAK, eps
+from .modes import Modes
+from .step import Step, series_size
+from .step_size import StepSize
+
+
+class Influence(eqx.Module):
+    """What the switches of other neurons may do to a step's pulls, beyond their correction.
+
+    Attributes:
+        first: Before which time no neuron switches.
+        corrected: Whether the pulls know of the switches.
+        drift: Bounds of the velocity that the step's switches give each pull.
+        left: What the correction leaves, integrated over time.
+    """
+
+    first: Float[Array, ""]
+    corrected: Bool[Array, ""]
+    drift: Float[Array, " samples"]
+    left: Float[Array, " samples"]
+
+    @classmethod
+    def none(cls, samples: int, dtype) -> "Influence":
+        """Return the influence of no switch."""
+        nothing = jnp.zeros(samples, dtype)
+        return cls(jnp.zeros((), dtype), jnp.array(False), nothing, nothing)
+
+    def drift_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
+        """Bound what the switches up to a time have done to each pull.
+
+        What is left of a corrected kink is so high for so long that its integral is `left`.
+        """
+        since = jnp.maximum(clock - self.first, 0.0)[:, None] * self.drift[None]
+        return jnp.where(self.corrected, PEAK * jnp.sqrt(self.left * self.drift)[None], since)
+
+    def area_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
+        """Bound the integral of that over time, in which what is left cancels."""
+        since = 0.5 * jnp.maximum(clock - self.first, 0.0)[:, None] ** 2 * self.drift[None]
+        return jnp.where(self.corrected, self.left[None], since)
+
+
+def influence(
+    frame: Frame,
+    step: Step,
+    size: StepSize,
+    candidates: Bool[Array, "width constraints"],
+    correction: Float[Array, "degrees samples"],
+) -> Influence:
+    """Bound what a step's switches do to its pulls, and what a correction leaves of that.
+
+    A neuron that crosses a hyperplane leaves the course of its output there, and, since
+    its own drive has changed, the course of its outputs on other samples.
+    """
+    weights = (step.series.inner[0], step.series.outer[0])
+    outputs = FlowField(frame).outputs(weights, step.rates)
+    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+    samples, slides = frame.norms.shape[0], step.modes.slides
+    hits = candidates[:, :samples]
+    ramp = jnp.where(hits, size.kinks[0], 0.0)
+    crossed = jnp.sum(ramp, axis=0)[frame.representative] * jnp.abs(frame.factor)
+    # The end of a slide only bends a neuron's course, on that sample as on the others.
+    ends = candidates[:, samples : samples + slides.shape[1]]
+    ends = ends | candidates[:, samples + slides.shape[1] :]
+    row = jnp.arange(slides.shape[0])[:, None]
+    turning = hits.at[row, slides].max(ends, mode="drop")
+    turned = jnp.where(turning, size.kinks[1], 0.0) @ jnp.abs(frame.gram)
+    feels = (step.rates.active > 0) | turning
+    bent = jnp.sum(jnp.where(feels, turned, 0.0), axis=0)
+    left = LEFT * size.length * jnp.sum(jnp.abs(correction[-2:]), axis=0)
+    return Influence(
+        first=size.first,
+        corrected=jnp.any(correction != 0),
+        drift=curvature * (crossed + bent),
+        left=curvature * left,
+    )
+
+
+def misleads(
+    frame: Frame,
+    step: Step,
+    influence: Influence,
+    modes: Modes,
+    speed: Float[Array, "width samples"],
+    first: Float[Array, ""],
+    length: Float[Array, ""],
+) -> Bool[Array, ""]:
+    """Return whether switches within the step move a later one by more than may be.
+
+    `modes` are those at the end of the step, at `length`, and `speed` how fast preactivations
+    move there; `first` is when the first neuron switched.
+    """
+    influence = eqx.tree_at(lambda i: i.first, influence, jnp.minimum(first, length))
+    area = influence.area_at(length[None])
+    active = (step.modes.side == ACTIVE) | (modes.side == ACTIVE)
+    rate = step.rates.inner_rate * series_size(step.series.outer[..., None], length)
+    off = rate[:, None] * ((active.astype(area.dtype) * area) @ frame.overlap)
+    height = modes.height
+    moved = speed * (jnp.abs(step.start / step.unit) + length)
+    wrong = off > step.lateness * jnp.maximum(jnp.abs(height), moved)
+    return jnp.any(wrong & (height != 0) & frame.own[None])
+
+
+def undecided(
+    frame: Frame,
+    step: Step,
+    influence: Influence,
+    modes: Modes,
+    outer: Float[Array, "order lanes"],
+    rate: Float[Array, " lanes"],
+    limit: Float[Array, "order lanes"],
+    index: Int[Array, " lanes"],
+    moved: Float[Array, " lanes"],
+    clock: Float[Array, " lanes"],
+    unsure: Bool[Array, " lanes"],
+) -> Float[Array, " lanes"]:
+    """Return before when the step has to end if its pulls do not decide a switch, else `inf`.
+
+    They do not if what other neurons' switches may have done to the pulls could change which
+    way it goes, or when, by more than `LATE` allows (see `tolerances.py`).
+
+    Args:
+        frame: The problem.
+        step: The step.
+        influence: What other neurons' switches may do to its pulls.
+        modes: Modes before the switch.
+        outer: Outer weights, as series about the last switch of each.
+        rate: Factor of the inner weights' equation.
+        limit: The constraint that is violated, likewise.
+        index: Which that is.
+        moved: Time since the last switch of each.
+        clock: Time since the step's start.
+        unsure: Whether the influence could change which way a switch goes.
+    """
+    samples, slots = frame.norms.shape[0], modes.slides.shape[1]
+    begun = jnp.abs(step.start / step.unit)
+    active = (modes.side == ACTIVE).astype(clock.dtype)
+    drift = influence.drift_at(clock)
+    row = frame.overlap[jnp.minimum(index, samples - 1)]
+    area = jnp.sum(active * influence.area_at(clock) * row, axis=1)
+    off = rate * series_size(outer[..., None], moved) * area
+    if slots:
+        slot = jnp.maximum(index - samples, 0) % slots
+        dual = jnp.take_along_axis(modes.dual, slot[:, None, None], axis=1)[:, 0]
+        slid = jnp.take_along_axis(modes.slides, slot[:, None], axis=1)[:, 0]
+        together = jnp.add(*frame.group_pulls(drift))
+        weight_off = norm(dual) * ((active * drift) @ frame.norms) + entry(together, slid)
+        off = jnp.where(index < samples, off, weight_off)
+    order = jnp.arange(1.0, limit.shape[0], dtype=limit.dtype)[:, None]
+    slope = jnp.abs(evaluate(limit[1:] * order, moved))
+    # What is violated by more, by a switch of this neuron's own that changed it, is violated then.
+    off = jnp.where(evaluate(limit, moved) < -off, 0.0, off)
+    late = off / jnp.where(slope > 0, slope, jnp.inf)
+    doubtful = unsure | (late > step.lateness * (begun + clock))
+    # A step that ends any sooner would not get on.
+    doubtful = doubtful & (clock > 64 * eps(clock) * begun)
+    cut = jnp.maximum((1 - CUT) * clock - 2 * late, 0.5 * clock)
+    return jnp.where(doubtful, cut, jnp.inf)
+
+
+def entry(
+    array: Float[Array, "lanes samples"], index: Int[Array, " lanes"]
+) -> Float[Array, " lanes"]:
+    """Return one entry a row, the last if there are not as many."""
+    column = jnp.minimum(index, array.shape[1] - 1)[:, None]
+    return jnp.take_along_axis(array, column, axis=1)[:, 0]

@@ -1,0 +1,396 @@
+"""Neurons taken through a step from switch to switch, the pulls being known.
+
+Neurons feel each other only through the pulls, and `step_size.py` sees to it that a step's
+pulls hold in spite of its switches. So the neurons that switch are taken through the step
+again, each on its own clock, a fixed number of them at a time.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..._series import evaluate, shift_matrix
+from ...model.switch import ACTIVE
+from ..method.field import Frozen, Weights, project
+from ..method.frame import Frame, norm
+from ..method.taylor import expand_driven, trusted_length
+from ..tolerances import AT_ZERO, BEHIND, GRAZING, VANISHED, eps
+from ..trajectory import SwitchLog
+from .constraints import Motion, constraints
+from .correction import no_correction, projected_beyond
+from .filippov import Change, resolve
+from .influence import Influence, entry, undecided
+from .modes import Modes
+from .roots import FirstViolation, first_violation
+from .slides import dependent
+from .step import Step, heights_at, scaled_bernstein, series_size, speeds_at
+from .zero import at_rest, must_leave, spanned, straight_on, vanishes
+
+# On a CPU more neurons at a time cost more arithmetic than they save rounds: at width 1000 with
+# 100 samples 8 / 64 / 512 take 9.0 / 11.7 / 17.2 s. (On an H200 8 / 64 / 1024 take 4.9 / 1.6 /
+# 0.46 s, but a batch of 1024 small networks half as fast with 50 as with 8.)
+_LANES = 8
+
+
+class Counts(eqx.Module):
+    """What happened so far, counted.
+
+    Attributes:
+        rounds: Rounds of local work.
+        grazes: Hyperplanes touched, or met at a normal speed below 1e-6 of the largest.
+        overflow: Whether a neuron needed more slots for slides than there are.
+        stuck: Whether some neuron's modes found no consistent assignment.
+        vanished: Neurons whose inner weights reached zero.
+    """
+
+    rounds: Int[Array, ""]
+    grazes: Int[Array, ""]
+    overflow: Bool[Array, ""]
+    stuck: Bool[Array, ""]
+    vanished: Int[Array, ""]
+
+    @classmethod
+    def zero(cls) -> "Counts":
+        """Return the counts before anything happened."""
+        zero, no = jnp.zeros((), jnp.int32), jnp.array(False)
+        return cls(zero, zero, no, no, zero)
+
+
+class ConstrainedStep(eqx.Module):
+    """A step with the constraints of its neurons: what they are taken through.
+
+    Attributes:
+        step: The step.
+        limits: Its constraints, `step_limits(frame, step)`.
+        influence: What neurons that switch do to its pulls.
+        corrects: Whether what neurons put out beyond their frozen pattern is collected.
+    """
+
+    step: Step
+    limits: Float[Array, "width constraints order"]
+    influence: Influence
+    corrects: Bool[Array, ""]
+
+
+class Arrival(eqx.Module):
+    """Where neurons have been taken to, and what happened on the way.
+
+    Attributes:
+        weights: Inner and outer weights.
+        modes: Modes.
+        speed: How fast preactivations move.
+        log: The switches.
+        counts: The counts.
+        correction: What the neurons put out beyond the step's frozen pattern, projected.
+        first: When the first neuron switches; `inf` if none does.
+        undecided: Before when the step has to end for a switch that its pulls do not decide;
+            `inf` if there is none.
+    """
+
+    weights: Weights
+    modes: Modes
+    speed: Float[Array, "width samples"]
+    log: SwitchLog
+    counts: Counts
+    correction: Float[Array, "degrees samples"]
+    first: Float[Array, ""]
+    undecided: Float[Array, ""]
+
+
+class _Lanes(eqx.Module):
+    """Neurons on their way through a step; the axis `width` counts them.
+
+    `clock` is the time since the step's start about which the series are expanded, `trusted`
+    how far they are, `logged` the modes whose changes have been written down.
+    """
+
+    clock: Float[Array, " width"]
+    trusted: Float[Array, " width"]
+    inner: Float[Array, "order width features"]
+    outer: Float[Array, "order width"]
+    limits: Float[Array, "width constraints order"]
+    modes: Modes
+    logged: Int[Array, "width samples"]
+
+    def take(self, chosen: Int[Array, " lanes"]) -> "_Lanes":
+        """Return some of the neurons."""
+        rows = lambda array: jnp.take(array, chosen, axis=0, mode="clip")
+        columns = lambda array: jnp.take(array, chosen, axis=1, mode="clip")
+        return _Lanes(
+            rows(self.clock), rows(self.trusted), columns(self.inner), columns(self.outer),
+            rows(self.limits), jax.tree.map(rows, self.modes), rows(self.logged),
+        )  # fmt: skip
+
+    def put(self, chosen: Int[Array, " lanes"], some: "_Lanes") -> "_Lanes":
+        """Return all neurons, some of them replaced; an index of `width` puts nothing."""
+        rows = lambda array, new: array.at[chosen].set(new, mode="drop")
+        columns = lambda array, new: array.at[:, chosen].set(new, mode="drop")
+        return _Lanes(
+            rows(self.clock, some.clock), rows(self.trusted, some.trusted),
+            columns(self.inner, some.inner), columns(self.outer, some.outer),
+            rows(self.limits, some.limits), jax.tree.map(rows, self.modes, some.modes),
+            rows(self.logged, some.logged),
+        )  # fmt: skip
+
+    def limit(self, index: Int[Array, " width"]) -> Float[Array, "order width"]:
+        """Return one constraint of each."""
+        return jnp.take_along_axis(self.limits, index[:, None, None], axis=1)[:, 0].T
+
+
+def pass_through(
+    frame: Frame,
+    constrained: ConstrainedStep,
+    candidates: Bool[Array, "width constraints"],
+    length: Float[Array, ""],
+    log: SwitchLog,
+    counts: Counts,
+    record: Bool[Array, ""],
+) -> Arrival:
+    """Take all neurons from the start of a step to `length` after it.
+
+    Args:
+        frame: The problem.
+        constrained: The step and its constraints.
+        candidates: `may_switch(constrained.limits, length)`.
+        length: How far to go, in the step's unit.
+        log: Where switches are written.
+        counts: Counters to go on from.
+        record: Whether switches are written down and counted; otherwise only the weights
+            at the end are wanted.
+    """
+    step, limits = constrained.step, constrained.limits
+    width, samples = step.series.outer.shape[1], frame.inputs.shape[0]
+    state = _Lanes(
+        clock=jnp.zeros(width, length.dtype),
+        trusted=jnp.broadcast_to(length, (width,)),
+        inner=step.series.inner,
+        outer=step.series.outer,
+        limits=limits,
+        modes=step.modes,
+        logged=step.modes.side,
+    )
+    heights = heights_at(frame, step.modes, limits, length)
+    # Where they get without a switch: right for those that have none.
+    straight = Arrival(
+        weights=(evaluate(step.series.inner, length), evaluate(step.series.outer, length)),
+        modes=eqx.tree_at(lambda m: m.height, step.modes, heights),
+        speed=speeds_at(frame, limits, length),
+        log=log,
+        counts=counts,
+        correction=no_correction(samples, length.dtype),
+        first=jnp.full_like(length, jnp.inf),
+        undecided=jnp.full_like(length, jnp.inf),
+    )
+    lanes = min(_LANES, width)
+    # Far beyond what a neuron can need: only inconsistent modes go round for ever.
+    budget = (256 + 16 * samples) * (1 + width // lanes)
+
+    def body(carry):
+        state, pending, arrival, rounds = carry
+        (chosen,) = jnp.nonzero(pending, size=lanes, fill_value=width)
+        some, finished, arrival = _round(
+            frame, constrained, length, chosen, state.take(chosen), arrival, record
+        )
+        state = state.put(chosen, some)
+        return state, pending.at[chosen].set(~finished, mode="drop"), arrival, rounds + 1
+
+    pending = jnp.any(candidates, axis=1)
+    carry = (state, pending, straight, jnp.zeros((), jnp.int32))
+    running = lambda carry: jnp.any(carry[1]) & (carry[3] < budget)
+    state, pending, arrival, rounds = jax.lax.while_loop(running, body, carry)
+    counts = eqx.tree_at(
+        lambda c: (c.rounds, c.stuck),
+        arrival.counts,
+        (arrival.counts.rounds + rounds, arrival.counts.stuck | jnp.any(pending)),
+    )
+    # Heights are known at the end, the rest of the modes from the last switch on.
+    modes = eqx.tree_at(lambda m: m.height, state.modes, arrival.modes.height)
+    return eqx.tree_at(lambda a: (a.modes, a.counts), arrival, (modes, counts))
+
+
+class _Meeting(eqx.Module):
+    """Neurons at their next switch, or as far as their series or the step reach.
+
+    Attributes:
+        first: The first violation of each.
+        switches: Whether there is one.
+        moved: Time since they were expanded.
+        clock: Time since the step's start.
+        arrived: Whether they are at the end of the step.
+        inner: Inner weights there.
+        outer: Outer weights there.
+        pull: The pulls, expanded about that time.
+        doubt: Their rounding errors.
+    """
+
+    first: FirstViolation
+    switches: Bool[Array, " lanes"]
+    moved: Float[Array, " lanes"]
+    clock: Float[Array, " lanes"]
+    arrived: Bool[Array, " lanes"]
+    inner: Float[Array, "lanes features"]
+    outer: Float[Array, " lanes"]
+    pull: Float[Array, "order lanes samples"]
+    doubt: Float[Array, "judged lanes samples"]
+
+
+def _round(
+    frame: Frame,
+    constrained: ConstrainedStep,
+    length,
+    chosen,
+    old: _Lanes,
+    arrival: Arrival,
+    record,
+):
+    """Take some neurons to their next switch and expand them anew, or to the end."""
+    step = constrained.step
+    live = chosen < arrival.weights[1].shape[0]
+    rates = jax.tree.map(lambda array: jnp.take(array, chosen, 0, mode="clip"), step.rates)
+    meeting = _meet(step, length, live, old)
+    change, modes = _switch(frame, constrained.influence, old, meeting)
+    way = series_size(old.inner, meeting.moved)
+    at_zero = vanishes(frame, old.modes, meeting.inner, way, change.independent)
+    at_zero = meeting.switches & at_zero
+    modes, inner = _through_zero(frame, old, meeting, modes, at_zero)
+    doubtful = undecided(
+        frame, step, constrained.influence, old.modes, old.outer, rates.inner_rate,
+        old.limit(meeting.first.index), meeting.first.index, meeting.moved, meeting.clock,
+        change.unsure,
+    )  # fmt: skip
+    doubtful = jnp.min(jnp.where(meeting.switches & ~at_zero, doubtful, jnp.inf))
+    new, finished, wrong = _expanded(frame, step, length, rates, meeting, modes, inner)
+    # A change of modes is final unless it is found wrong at the same instant.
+    final = (finished | ~wrong) & live
+    new = eqx.tree_at(lambda n: n.logged, new, jnp.where(final[:, None], modes.side, old.logged))
+    time = step.start + step.unit * new.clock
+    log = arrival.log.append(time, chosen, old.logged, modes.side, final & record)
+    counted = _count(arrival.counts, meeting, change, live, at_zero)
+    counts = jax.tree.map(lambda new, kept: jnp.where(record, new, kept), counted, arrival.counts)
+    beyond = _beyond(frame, constrained, length, rates.amplitude, old, new, meeting.moved, live)
+
+    left = length - new.clock
+    ends = (evaluate(new.inner, left[:, None]), evaluate(new.outer, left))
+    put = lambda all_of, some: all_of.at[chosen].set(some, mode="drop")
+    heights = put(arrival.modes.height, heights_at(frame, modes, new.limits, left))
+    switched = jnp.min(jnp.where(meeting.switches, new.clock, jnp.inf))
+    arrival = Arrival(
+        weights=jax.tree.map(put, arrival.weights, ends),
+        modes=eqx.tree_at(lambda m: m.height, arrival.modes, heights),
+        speed=put(arrival.speed, speeds_at(frame, new.limits, left)),
+        log=log,
+        counts=counts,
+        correction=arrival.correction + beyond,
+        first=jnp.minimum(arrival.first, switched),
+        undecided=jnp.minimum(arrival.undecided, doubtful),
+    )
+    return new, finished, arrival
+
+
+def _meet(step: Step, length, live, old: _Lanes) -> _Meeting:
+    """Find where each neuron's modes are wrong next, and take it there."""
+    ahead = jnp.minimum(old.trusted, length - old.clock)
+    first = jax.vmap(first_violation)(*scaled_bernstein(old.limits, ahead))
+    switches = jnp.isfinite(first.time) & live
+    moved = jnp.where(switches, first.time, 1.0) * ahead
+    inner, outer = evaluate(old.inner, moved[:, None]), evaluate(old.outer, moved)
+    arrived = ~switches & (ahead >= length - old.clock)
+    clock = jnp.where(arrived, length, old.clock + moved)
+    return _Meeting(first, switches, moved, clock, arrived, inner, outer, *step.pulls_at(clock))
+
+
+def _switch(frame: Frame, influence: Influence, old: _Lanes, meeting: _Meeting):
+    """Apply the rule at the hyperplane to the lanes that switch."""
+    index, moved, inner = meeting.first.index, meeting.moved, meeting.inner
+    height = heights_at(frame, old.modes, old.limits, moved)
+    # Who meets a hyperplane meets those that depend on it and on its slides at once.
+    hits = meeting.switches & (index < height.shape[1])
+    near = jnp.abs(height) <= VANISHED * eps(inner) * norm(inner)[:, None] * frame.norms[None]
+    met = dependent(frame, old.modes, jnp.minimum(index, height.shape[1] - 1))
+    height = jnp.where(hits[:, None] & near & met, 0.0, height)
+    again = (moved == 0) & (entry(old.modes.height, index) == 0)
+    modes = eqx.tree_at(lambda m: m.height, old.modes, height)
+    outer = jnp.einsum("kml,lk->km", shift_matrix(moved, old.outer.shape[0]), old.outer)
+    value = evaluate(old.limit(index), moved)
+    drift = influence.drift_at(meeting.clock)
+    change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0, 0, 0))(
+        frame, modes, outer, meeting.pull, meeting.doubt, drift, index, value, again
+    )
+
+    def choose(new, kept):
+        return jnp.where(meeting.switches.reshape(-1, *(1,) * (new.ndim - 1)), new, kept)
+
+    return change, jax.tree.map(choose, change.modes, modes)
+
+
+def _through_zero(frame: Frame, old: _Lanes, meeting: _Meeting, modes: Modes, at_zero):
+    """Let those that have come to zero rest there, or go straight on."""
+    inner = jnp.where(at_zero[:, None] & spanned(frame)[None], 0.0, meeting.inner)
+    size = jnp.max(jnp.abs(old.modes.height) / frame.norms[None], axis=1)
+    through = at_zero & ~frame.one_sided & (size > AT_ZERO)
+    through = through & must_leave(frame, meeting.pull[0], through)
+    modes = at_rest(modes, at_zero & ~through)
+    modes = straight_on(frame, modes, old.modes.height, through)
+    return modes, jnp.where(through[:, None], inner - AT_ZERO * BEHIND * old.inner[0], inner)
+
+
+def _expanded(frame: Frame, step: Step, length, rates: Frozen, meeting: _Meeting, modes, inner):
+    """Expand neurons about where they are; tell who gets to the end, and whose modes are wrong."""
+    rates = Frozen(
+        rates.active, modes.slides, modes.dual, rates.amplitude, rates.inner_rate, rates.outer_rate
+    )
+    pull = meeting.pull
+    drive = ((modes.side == ACTIVE).astype(pull.dtype)[None] * pull) @ frame.inputs
+    series = expand_driven((inner, meeting.outer), project(drive, rates, frame), rates)
+    motion = Motion(pull, meeting.doubt, series[1], rates.inner_rate, drive)
+    limits = constraints(frame, modes, motion)
+    trusted = trusted_length(*series, step.tolerance, frame.train_outer)
+    left = length - meeting.clock
+    _, bernstein = scaled_bernstein(limits, left)
+    clear = ~jnp.any(bernstein < 0, axis=(1, 2)) & (trusted >= left)
+    new = _Lanes(meeting.clock, trusted, *series, limits, modes, modes.side)
+    return new, clear | meeting.arrived, jnp.any(bernstein[..., 0] < 0, axis=1)
+
+
+def _count(counts: Counts, meeting: _Meeting, change: Change, live, at_zero) -> Counts:
+    """Count what was met in a round."""
+    grazing = meeting.switches & (change.transversality < GRAZING)
+    touches = meeting.first.touches
+    grazed = jnp.where(live, touches, 0) + grazing.astype(touches.dtype)
+    return Counts(
+        counts.rounds,
+        counts.grazes + jnp.sum(grazed, dtype=jnp.int32),
+        counts.overflow | jnp.any(change.overflow & meeting.switches),
+        counts.stuck,
+        counts.vanished + jnp.sum(at_zero, dtype=jnp.int32),
+    )
+
+
+def _beyond(
+    frame: Frame,
+    constrained: ConstrainedStep,
+    length,
+    amplitude,
+    old: _Lanes,
+    new: _Lanes,
+    moved,
+    live,
+):
+    """Project what the lanes put out on their new course beyond what they did on the old."""
+    amplitude = jnp.where(live, amplitude, 0.0)[:, None]
+
+    def outputs(lanes: _Lanes, offset: Float[Array, "lanes nodes"]):
+        inner = evaluate(lanes.inner[:, :, None, :], offset[..., None])
+        outer = evaluate(lanes.outer[:, :, None], offset)
+        active = (lanes.modes.side == ACTIVE).astype(offset.dtype)[:, None, :]
+        return (amplitude * outer)[..., None] * (active * (inner @ frame.inputs.T))
+
+    def difference(offset):
+        return outputs(new, offset) - outputs(old, moved[:, None] + offset)
+
+    def collect():
+        return projected_beyond(new.clock, length, difference)
+
+    nothing = no_correction(frame.inputs.shape[0], length.dtype)
+    return jax.lax.cond(constrained.corrects, collect, lambda: nothing)
