@@ -107,7 +107,7 @@ class Rule(eqx.Module):
         return neurons.inner @ self.frame.inputs.T
 
 
-class State(eqx.Module):
+class DescentState(eqx.Module):
     """A descent on its way. `sums` counts steps in which pairs were active."""
 
     step: Int[Array, ""]
@@ -129,7 +129,7 @@ def _trained(rule: Rule, neurons: Neurons):
     return (neurons.inner, neurons.outer) if rule.frame.train_outer else (neurons.inner,)
 
 
-def begin(rule: Rule) -> State:
+def begin(rule: Rule) -> DescentState:
     """Return the state before the first step."""
     neurons = Neurons.of(rule.problem, rule.start)
     if rule.optimiser is not None:
@@ -144,7 +144,7 @@ def begin(rule: Rule) -> State:
     value = rule.values(neurons)
     dtype = neurons.inner.dtype
     duty = jnp.zeros((rows, *active.shape), dtype)
-    state = State(
+    state = DescentState(
         step=jnp.zeros((), jnp.int32),
         neurons=neurons,
         optimiser=None if rule.optimiser is None else rule.optimiser.init(_trained(rule, neurons)),
@@ -161,7 +161,7 @@ def begin(rule: Rule) -> State:
     return _saved(rule, state)
 
 
-def _saved(rule: Rule, state: State) -> State:
+def _saved(rule: Rule, state: DescentState) -> DescentState:
     """Write the neurons down if the step is one of those asked for."""
     rows = rule.stops.shape[0]
     # Of equal stops the first row is written; the others are filled in at the end.
@@ -181,7 +181,9 @@ def _saved(rule: Rule, state: State) -> State:
     )
 
 
-def _pulls(rule: Rule, state: State) -> tuple[Float[Array, " samples"], Int[Array, " samples"]]:
+def _pulls(
+    rule: Rule, state: DescentState
+) -> tuple[Float[Array, " samples"], Int[Array, " samples"]]:
     """Return the pulls of the step, those of a batch scaled up to the whole, and the order.
 
     An epoch goes through as many whole batches as there are, in an order of its own; the
@@ -203,7 +205,7 @@ def _pulls(rule: Rule, state: State) -> tuple[Float[Array, " samples"], Int[Arra
     return pull * share, order
 
 
-def _moved(rule: Rule, state: State, pull) -> tuple[Neurons, Any]:
+def _moved(rule: Rule, state: DescentState, pull) -> tuple[Neurons, Any]:
     """Return the neurons after a step, and the optimiser's state."""
     frame, neurons = rule.frame, state.neurons
     drive = (state.active.astype(pull.dtype) * pull[None]) @ frame.inputs
@@ -224,7 +226,7 @@ def _moved(rule: Rule, state: State, pull) -> tuple[Neurons, Any]:
     return eqx.tree_at(where, neurons, new), memory
 
 
-def take_step(rule: Rule, state: State) -> State:
+def take_step(rule: Rule, state: DescentState) -> DescentState:
     """Take one step of descent and write down what it changed."""
     pull, order = _pulls(rule, state)
     neurons, memory = _moved(rule, state, pull)
@@ -244,7 +246,7 @@ def take_step(rule: Rule, state: State) -> State:
     log = jax.lax.cond(jnp.any(active != state.active), written, lambda: state.log)
     value = rule.values(neurons)
     reached = _crossings(rule, state, value, t)
-    state = State(
+    state = DescentState(
         step,
         neurons,
         memory,
@@ -261,7 +263,7 @@ def take_step(rule: Rule, state: State) -> State:
     return _saved(rule, state)
 
 
-def _crossings(rule: Rule, state: State, value, t) -> Float[Array, " milestones"]:
+def _crossings(rule: Rule, state: DescentState, value, t) -> Float[Array, " milestones"]:
     """Return when milestones were reached, those of this step by linear interpolation."""
     directions = jnp.array([m.direction for m in rule.milestones], int)
     rising = (state.value < 0) & (value >= 0) & (directions >= 0)
@@ -271,14 +273,14 @@ def _crossings(rule: Rule, state: State, value, t) -> Float[Array, " milestones"
     return jnp.where(crossed, t - rule.learning_rate * (-value / gap), state.reached)
 
 
-def proceed(rule: Rule, state: State, more_steps: Int[Array, ""]) -> State:
+def proceed(rule: Rule, state: DescentState, more_steps: Int[Array, ""]) -> DescentState:
     """Take so many steps, fewer if the end is near or a weight is not finite."""
     limit = jnp.minimum(state.step + more_steps, rule.last)
     running = lambda state: (state.step < limit) & state.finite
     return jax.lax.while_loop(running, lambda state: take_step(rule, state), state)
 
 
-def finish(rule: Rule, state: State, initial_sides) -> DescentTrajectory:
+def finish(rule: Rule, state: DescentState, initial_sides) -> DescentTrajectory:
     """Turn a descent that has ended into what the user gets."""
     first = jnp.searchsorted(rule.stops, rule.stops, side="left")
     filled = rule.stops <= state.step
@@ -304,7 +306,7 @@ def finish(rule: Rule, state: State, initial_sides) -> DescentTrajectory:
     )
 
 
-def sides(state: State) -> Int[Array, "width samples"]:
+def sides(state: DescentState) -> Int[Array, "width samples"]:
     """Return the mode of each pair."""
     return jnp.where(state.active, ACTIVE, INACTIVE).astype(jnp.int8)
 

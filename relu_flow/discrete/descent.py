@@ -20,10 +20,10 @@ from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..observe.milestones import Milestone
 from .descend import (
+    DescentState,
     DescentTrajectory,
     Optimiser,
     Rule,
-    State,
     begin,
     descend_whole,
     finish,
@@ -61,7 +61,7 @@ def _descend_watched(
     return run_pieces(pieces, rule, state, progress, checkpoint, lambda: _fingerprint(rule, state))
 
 
-def _fingerprint(rule: Rule, state: State) -> str:
+def _fingerprint(rule: Rule, state: DescentState) -> str:
     fingerprint = Fingerprint()
     fingerprint.arrays(rule)
     fingerprint.words(rule.batch_size, rule.max_switches)
@@ -71,7 +71,7 @@ def _fingerprint(rule: Rule, state: State) -> str:
     return str(fingerprint)
 
 
-def _report(rule: Rule, state: State) -> dict[str, float]:
+def _report(rule: Rule, state: DescentState) -> dict[str, float]:
     return {
         "t": float(rule.learning_rate) * int(state.step),
         "t1": float(rule.learning_rate) * int(rule.last),

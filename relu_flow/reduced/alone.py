@@ -197,11 +197,11 @@ def _first_crossing(sheets: Sheets, neuron: Stretch, height, push) -> Float[Arra
     if not sheets.frame.train_outer:
         rate = jnp.ldexp(neuron.rate, -neuron.exponent) * neuron.outer
         return _first_root(jnp.zeros_like(start), sign * rate * push, start)
-    cone = _Cone.of(neuron)
-    cosine = push / jnp.where(cone.speed > 0, cone.speed, 1.0)
+    parts = _AlongDrive.of(neuron)
+    cosine = push / jnp.where(parts.speed > 0, parts.speed, 1.0)
     slope = sign * (height + cosine * neuron.outer)
-    y = _first_root(sign * cosine * cone.rising, slope, start)
-    return jnp.where(cone.speed > 0, jnp.log1p(y) / cone.speed, jnp.inf)
+    y = _first_root(sign * cosine * parts.rising, slope, start)
+    return jnp.where(parts.speed > 0, jnp.log1p(y) / parts.speed, jnp.inf)
 
 
 def _first_root(a, b, c):
@@ -217,7 +217,7 @@ def _first_root(a, b, c):
     return jnp.where(falling, first, jnp.where((b >= 0) & (a < 0), second, jnp.inf))
 
 
-class _Cone(eqx.Module):
+class _AlongDrive(eqx.Module):
     """A neuron along and across its drive: what grows, what shrinks, what stays.
 
     `rising` is half of v + b and `falling` half of v - b.
@@ -230,7 +230,7 @@ class _Cone(eqx.Module):
     falling: Float[Array, ""]
 
     @classmethod
-    def of(cls, neuron: Stretch) -> "_Cone":
+    def of(cls, neuron: Stretch) -> "_AlongDrive":
         speed = jnp.linalg.norm(neuron.drive)
         unit = neuron.drive / jnp.where(speed > 0, speed, 1.0)
         along = neuron.inner @ unit
@@ -258,20 +258,24 @@ def moved(sheets: Sheets, neuron: Stretch, wait) -> tuple[Stretch, Bool[Array, "
         reach = jnp.linalg.norm(neuron.inner) + jnp.linalg.norm(way)
         size = jnp.max(jnp.abs(inner))
     else:
-        cone = _Cone.of(neuron)
-        grown = cone.speed * wait
+        parts = _AlongDrive.of(neuron)
+        grown = parts.speed * wait
         log = lambda x: jnp.log2(jnp.abs(x))
-        across = jnp.linalg.norm(cone.across)
-        logs = (log(cone.rising) + grown / _LOG_2, log(cone.falling) - grown / _LOG_2, log(across))
+        across = jnp.linalg.norm(parts.across)
+        logs = (
+            log(parts.rising) + grown / _LOG_2,
+            log(parts.falling) - grown / _LOG_2,
+            log(across),
+        )
         largest = jnp.max(jnp.stack(logs))
         k = jnp.where(jnp.isfinite(largest), jnp.floor(largest), 0.0).astype(neuron.exponent.dtype)
         shift = k.astype(grown.dtype) * _LOG_2
-        rising = cone.rising * jnp.exp(grown - shift)
-        falling = cone.falling * jnp.exp(-grown - shift)
-        inner = jnp.ldexp(cone.across, -k) + (rising - falling) * cone.unit
+        rising = parts.rising * jnp.exp(grown - shift)
+        falling = parts.falling * jnp.exp(-grown - shift)
+        inner = jnp.ldexp(parts.across, -k) + (rising - falling) * parts.unit
         outer = rising + falling
         reach = jnp.ldexp(across, -k) + jnp.abs(rising) + jnp.abs(falling)
-        rests = cone.speed == 0
+        rests = parts.speed == 0
         inner, outer = jnp.where(rests, neuron.inner, inner), jnp.where(rests, neuron.outer, outer)
         k = jnp.where(rests, 0, k)
         size = jnp.maximum(jnp.max(jnp.abs(inner)), jnp.abs(outer))
@@ -375,8 +379,8 @@ def limit_direction(sheets: Sheets, neuron: Stretch) -> Float[Array, " features"
     """Return the direction that the neuron's present stretch leads to as t grows for ever."""
     own = neuron.inner / jnp.where(neuron.gone, 1.0, jnp.linalg.norm(neuron.inner))
     if sheets.frame.train_outer:
-        cone = _Cone.of(neuron)
-        speed, unit, sign = cone.speed, cone.unit, jnp.sign(cone.rising)
+        parts = _AlongDrive.of(neuron)
+        speed, unit, sign = parts.speed, parts.unit, jnp.sign(parts.rising)
     else:
         speed = jnp.linalg.norm(neuron.drive)
         unit, sign = neuron.drive / jnp.where(speed > 0, speed, 1.0), jnp.sign(neuron.outer)

@@ -21,7 +21,7 @@ from ..model.switch import SwitchKind
 from .alone import Sheets, Stretch, limit_direction, moved, started, switched
 
 
-class _Run(eqx.Module):
+class _LimitState(eqx.Module):
     """All neurons, each in its present stretch, and what has been written down."""
 
     neurons: Stretch
@@ -29,7 +29,7 @@ class _Run(eqx.Module):
     rounds: Int[Array, ""]
 
 
-class _Limit(eqx.Module):
+class _LimitProblem(eqx.Module):
     """What a run needs to be taken to any time."""
 
     problem: Problem
@@ -38,7 +38,7 @@ class _Limit(eqx.Module):
     max_switches: int = eqx.field(static=True)
     max_slides: int = eqx.field(static=True)
 
-    def begin(self) -> tuple[Sheets, _Run, Int[Array, "width samples"], Int[Array, ""]]:
+    def begin(self) -> tuple[Sheets, _LimitState, Int[Array, "width samples"], Int[Array, ""]]:
         """Return the hyperplanes, the run at the start, its modes, and its repels."""
         sheets = Sheets.of(self.problem)
         neurons = Neurons.of(self.problem, self.start)
@@ -70,19 +70,19 @@ class _Limit(eqx.Module):
         )
         begun, repels = jax.vmap(lambda neuron: started(sheets, neuron))(blank)
         log = SwitchLog.empty(self.max_switches, dtype)
-        run = _Run(begun, log, jnp.zeros((), jnp.int32))
+        run = _LimitState(begun, log, jnp.zeros((), jnp.int32))
         return sheets, run, begun.logged, jnp.sum(repels, dtype=jnp.int32)
 
-    def proceed(self, sheets: Sheets, run: _Run, t: Float[Array, ""]) -> _Run:
+    def proceed(self, sheets: Sheets, run: _LimitState, t: Float[Array, ""]) -> _LimitState:
         """Take every neuron to its last switch up to a time."""
         width = self.start.width
 
-        def pending(run: _Run) -> Bool[Array, " width"]:
+        def pending(run: _LimitState) -> Bool[Array, " width"]:
             time = run.neurons.next_time
             room = run.log.num <= self.max_switches
             return (time <= t) & jnp.isfinite(time) & room
 
-        def body(run: _Run) -> _Run:
+        def body(run: _LimitState) -> _LimitState:
             old, due = run.neurons, pending(run)
             new = jax.vmap(lambda neuron: switched(sheets, neuron))(old)
             choose = lambda a, b: jnp.where(due.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
@@ -93,11 +93,11 @@ class _Limit(eqx.Module):
             log = run.log.append(new.start, jnp.arange(width), new.logged, modes, final)
             logged = jnp.where(final[:, None], modes, new.logged)
             new = eqx.tree_at(lambda s: s.logged, new, logged)
-            return _Run(new, log, run.rounds + 1)
+            return _LimitState(new, log, run.rounds + 1)
 
         return jax.lax.while_loop(lambda run: jnp.any(pending(run)), body, run)
 
-    def network(self, sheets: Sheets, run: _Run, t: Float[Array, ""]) -> TwoLayerReLU:
+    def network(self, sheets: Sheets, run: _LimitState, t: Float[Array, ""]) -> TwoLayerReLU:
         """Return the network at a time of the present stretches."""
         at = jax.vmap(lambda neuron: moved(sheets, neuron, t - neuron.start)[0])(run.neurons)
         return self._as_network(at.inner, at.outer, at.exponent)
@@ -108,7 +108,7 @@ class _Limit(eqx.Module):
         neurons = eqx.tree_at(where, neurons, (inner, outer, exponent))
         return neurons.network(self.problem, self.start)
 
-    def limit_directions(self, sheets: Sheets, run: _Run) -> Float[Array, "width features"]:
+    def limit_directions(self, sheets: Sheets, run: _LimitState) -> Float[Array, "width features"]:
         """Return where the directions go if the present stretches last for ever."""
         directions = jax.vmap(lambda neuron: limit_direction(sheets, neuron))(run.neurons)
         return self._as_network(directions, run.neurons.outer, run.neurons.exponent).inner_weight
@@ -147,7 +147,7 @@ class LimitTrajectory(eqx.Module):
     limit_directions: Float[Array, "width features"]
     result: RESULTS
     stats: dict[str, Array]
-    _limit: _Limit
+    _limit: _LimitProblem
 
     @property
     def network(self) -> TwoLayerReLU:
@@ -169,11 +169,11 @@ class LimitTrajectory(eqx.Module):
         return self.network_at(t).directions()
 
 
-def _solve_limit(limit: _Limit, t1: Float[Array, ""], ts: Float[Array, " times"]):
+def _solve_limit(limit: _LimitProblem, t1: Float[Array, ""], ts: Float[Array, " times"]):
     """Go from one of the times asked for to the next, and on to the end."""
     sheets, run, initial_sides, repels = limit.begin()
 
-    def leg(run: _Run, t):
+    def leg(run: _LimitState, t):
         run = limit.proceed(sheets, run, t)
         return run, limit.network(sheets, run, t)
 
@@ -211,7 +211,7 @@ def _solve_limit(limit: _Limit, t1: Float[Array, ""], ts: Float[Array, " times"]
 _solve_compiled = eqx.filter_jit(_solve_limit)
 
 
-def _judge(limit: _Limit, sheets: Sheets, run: _Run) -> RESULTS:
+def _judge(limit: _LimitProblem, sheets: Sheets, run: _LimitState) -> RESULTS:
     """Return the code of the first thing that went wrong."""
     finite = jnp.all(jnp.isfinite(run.neurons.inner)) & jnp.all(jnp.isfinite(run.neurons.outer))
     failures = (
@@ -279,7 +279,7 @@ def limit_flow(
     for_ever = float(jnp.finfo(jnp.result_type(problem.inputs, network.inner_weight)).max)
     end = for_ever if t1 is None else t1
     problem, network, start, end, ts, _ = check_arguments(problem, network, t0, end, ts, 0.01)
-    limit = _Limit(
+    limit = _LimitProblem(
         problem,
         network,
         start,

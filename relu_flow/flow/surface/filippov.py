@@ -23,7 +23,7 @@ from .modes import Modes
 from .slides import update_slides
 
 
-class Change(eqx.Module):
+class Decision(eqx.Module):
     """One neuron's mode change at one hyperplane.
 
     Attributes:
@@ -51,7 +51,7 @@ def resolve(
     constraint: Int[Array, ""],
     value: Float[Array, ""],
     again: Bool[Array, ""],
-) -> Change:
+) -> Decision:
     """Decide what one neuron does when one of its constraints is violated.
 
     Args:
@@ -88,7 +88,7 @@ def resolve(
     slides, dual, overflow = modes.slides, modes.dual, jnp.array(False)
     if slots:
         slides, dual, overflow = update_slides(frame, modes, r, old, new)
-    return Change(
+    return Decision(
         Modes(side, height, slides, dual),
         overflow | ((new == SLIDING) & (slots == 0)),
         is_hit & free,

@@ -19,7 +19,7 @@ from ..tolerances import AT_ZERO, BEHIND, GRAZING, VANISHED, eps
 from ..trajectory import SwitchLog
 from .constraints import Motion, constraints
 from .correction import no_correction, projected_beyond
-from .filippov import Change, resolve
+from .filippov import Decision, resolve
 from .influence import Influence, entry, undecided
 from .modes import Modes
 from .roots import FirstViolation, first_violation
@@ -353,7 +353,7 @@ def _expanded(frame: Frame, step: Step, length, rates: Frozen, meeting: _Meeting
     return new, clear | meeting.arrived, jnp.any(bernstein[..., 0] < 0, axis=1)
 
 
-def _count(counts: Counts, meeting: _Meeting, change: Change, live, at_zero) -> Counts:
+def _count(counts: Counts, meeting: _Meeting, change: Decision, live, at_zero) -> Counts:
     """Count what was met in a round."""
     grazing = meeting.switches & (change.transversality < GRAZING)
     touches = meeting.first.touches

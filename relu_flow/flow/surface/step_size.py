@@ -45,7 +45,7 @@ class StepSize(eqx.Module):
         length: In the step's unit of time.
         corrects: Whether some switch is not negligible, so that corrections are collected.
         first: Before which time no neuron switches.
-        weight: Change of a neuron over a unit of time, relative to its size, per change
+        weight: Decision of a neuron over a unit of time, relative to its size, per change
             of each output.
         kinks: How much a switch changes the velocity of the outputs: of the neuron's own sample
             because its height bends there, and of all samples because its drive jumps, for a

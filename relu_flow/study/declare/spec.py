@@ -26,7 +26,7 @@ FORMAT = 1  # of the store; part of the hash
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Crossing(BaseModel):
+class MilestoneSpec(BaseModel):
     """A milestone to be timed: an observable's first crossing of a level.
 
     Attributes:
@@ -56,7 +56,7 @@ class Crossing(BaseModel):
         return given
 
 
-class Record(BaseModel):
+class RecordSpec(BaseModel):
     """What is kept of a run beside milestones and counts.
 
     Attributes:
@@ -140,9 +140,9 @@ class Study(BaseModel):
     reduction: Literal["sum", "mean"] | None = None
     train: Literal["both", "inner"] | None = None
     rtol: float = Field(default=1e-12, ge=1e-15, le=0.1)
-    milestones: tuple[Crossing, ...] = ()
+    milestones: tuple[MilestoneSpec, ...] = ()
     until: str | None = None
-    record: Record = Record()
+    record: RecordSpec = RecordSpec()
     max_steps: int = Field(default=16384, ge=1)
     max_switches: int | None = Field(default=None, ge=1)
     max_slides: int | None = Field(default=None, ge=0)
@@ -328,4 +328,4 @@ def _one_of(key: str, name: object, table) -> str:
     return name
 
 
-__all__ = ["FORMAT", "LOSSES", "Crossing", "Record", "Study"]
+__all__ = ["FORMAT", "LOSSES", "MilestoneSpec", "RecordSpec", "Study"]

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass
-class Progress:
+class StudyProgress:
     """Counts of a study on its way; updated after every chunk.
 
     Attributes:

@@ -17,11 +17,11 @@ import jax
 from ..declare.plan import Chunk, Plan
 from ..declare.spec import Study
 from .batch import Device, Programs
-from .progress import Progress
+from .progress import StudyProgress
 from .store import Store, StoreError
 from .work import do_chunk, require_float64
 
-Report = Callable[[Progress], None]
+Report = Callable[[StudyProgress], None]
 Outcome = tuple[Chunk, dict | BaseException]
 
 
@@ -92,7 +92,7 @@ def run_study(
     executor: AbstractExecutor | None = None,
     shard: tuple[int, int] = (0, 1),
     progress: Report | None = None,
-) -> Progress:
+) -> StudyProgress:
     """Run what is missing of a study; give the same call again after any interruption.
 
     A run's numbers do not depend on the number of workers, on devices of one kind, nor on what
@@ -121,7 +121,7 @@ def run_study(
     chunks = [chunk for chunk in plan.chunks if chunk.index % parts == part]
     store = Store.create(out, study)
     executor = Threads(workers) if executor is None else executor
-    state = Progress(sum(chunk.stop - chunk.start for chunk in chunks))
+    state = StudyProgress(sum(chunk.stop - chunk.start for chunk in chunks))
     done, state.damaged = store.sweep([chunk.index for chunk in chunks])
     for receipt in done.values():
         state.add(receipt, fresh=False)

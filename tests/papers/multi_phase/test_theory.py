@@ -237,7 +237,7 @@ def test_every_claim_of_the_branch_holds(verdicts):
 
 def test_the_run_is_the_planar_model(run):
     """Assert outputs along the whole run against the ODE, to what the start leaves."""
-    record, model = measured.Record(Evidence(*run)), planar(*EXAMPLE, 500.0)
+    record, model = measured.Measured(Evidence(*run)), planar(*EXAMPLE, 500.0)
     for t in (20.0, 100.0, 260.0, 275.0, 300.0, 450.0):
         here, state = record.at(t), model(t)
         np.testing.assert_allclose([here.plus, here.minus], [state.plus, state.minus], atol=3e-6)

@@ -11,7 +11,7 @@ from scipy.integrate import solve_ivp
 import relu_flow as rf
 from relu_flow.claims.verdict import Evidence, Outcome, table
 from relu_flow.papers.single_neuron import theory
-from relu_flow.papers.single_neuron.theory.measured import Record
+from relu_flow.papers.single_neuron.theory.measured import Measured
 
 from .teacher_problems import by_name, checked, data_of, planar, refuted, spectral
 
@@ -68,7 +68,7 @@ def test_coordinates_cross_when_the_reduced_equation_says(moderate):
     """Assert the times of the bundle's crossings against SciPy's integration from T1 on."""
     evidence = Evidence(*moderate)
     found = theory.constants(*moderate[:2])
-    record = Record(evidence, found, 1e-11)
+    record = Measured(evidence, found, 1e-11)
     begin = found.alignment_end
     start = record.bundle(begin)
     scatter = found.inputs.T @ found.inputs / 4

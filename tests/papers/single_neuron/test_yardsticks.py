@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 import relu_flow as rf
 from relu_flow.papers.single_neuron import theory
 from relu_flow.papers.single_neuron.theory.bundle import set_number
-from relu_flow.papers.single_neuron.theory.measured import Bundle, Record, Snapshot
+from relu_flow.papers.single_neuron.theory.measured import Bundle, Measured, Snapshot
 
 from .teacher_problems import ROOTS, SIGNS, data_of, planar, spectral
 
@@ -149,6 +149,6 @@ def test_the_sets_of_the_second_phase_have_their_boundaries(second, inside, scal
         0.0, scale, np.array([1.0, 0.0]), np.zeros(2), np.zeros(2), np.array([1.0, 0.1]),
         np.array([1.0, 0.1]), np.log([0.5, second]) + scale,
     )  # fmt: skip
-    number, slack = set_number(Record(None, found, 1e-11), bundle)  # pyright: ignore[reportArgumentType]
+    number, slack = set_number(Measured(None, found, 1e-11), bundle)  # pyright: ignore[reportArgumentType]
     assert number == 1
     assert (slack > 0) == (inside and (scale == 0.0 or second < 5 / 16))

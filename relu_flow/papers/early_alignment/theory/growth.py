@@ -11,18 +11,18 @@ import numpy as np
 
 from ....claims.verdict import Claim, Comparison, Evidence
 from .hypotheses import ROUNDING, THEOREM, all_in_place, asking, compare, compare_time, occupied
-from .measured import Record, record
+from .measured import Measured, record
 
 _SOURCE = "Min, Mallada, Vidal (2024), "
 
 
-def _classes(held: Record) -> Iterator[tuple[int, str]]:
+def _classes(held: Measured) -> Iterator[tuple[int, str]]:
     for favoured, name in enumerate("+-"):
         if held.constants.class_sizes[favoured]:
             yield favoured, name
 
 
-def _log_mass(held: Record, favoured: int):
+def _log_mass(held: Measured, favoured: int):
     r"""Return the log of $\sum\|w_j\|^2$ over the neurons that end in $S_\pm$, at each time."""
     logs = 2 * held.log_norm[:, held.members(favoured)]
     return np.logaddexp.reduce(logs, axis=1, initial=-np.inf)

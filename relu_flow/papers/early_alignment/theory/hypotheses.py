@@ -9,7 +9,7 @@ import numpy as np
 from ....claims.verdict import Comparison, Evidence, Hypothesis
 from ....model.loss import ExponentialLoss, LogisticLoss, SquareLoss
 from ....observe.observables import balancedness_error
-from .measured import Record, record
+from .measured import Measured, record
 
 ROUNDING = 1e-9  # of cosines, logarithms and ratios of a run at rtol 1e-12, with room to spare
 _BALANCED = 1e-12
@@ -118,6 +118,6 @@ def asking(*conditions: Ask) -> Callable[[Evidence], Iterable[Hypothesis]]:
     return lambda evidence: [condition(evidence) for condition in conditions]
 
 
-def all_in_place(held: Record) -> float:
+def all_in_place(held: Measured) -> float:
     """Since when all neurons are in their cones or dead; `inf` if at the end they are not."""
     return float(np.max(held.in_place))

@@ -46,7 +46,7 @@ class Stays(eqx.Module):
     active: Bool[np.ndarray, "stays samples"]
 
 
-class Record(eqx.Module):
+class Measured(eqx.Module):
     r"""A run and what was read off it; a `Flow` itself.
 
     Attributes:
@@ -147,9 +147,9 @@ class Record(eqx.Module):
         return inside & (self.favours == sign)
 
 
-def record(evidence: Evidence) -> Record:
+def record(evidence: Evidence) -> Measured:
     """Return the evidence's flow sampled, as it is if it has been sampled before."""
-    if isinstance(evidence.flow, Record):
+    if isinstance(evidence.flow, Measured):
         return evidence.flow
     return _sample(evidence, constants(evidence.problem, evidence.network))
 
@@ -162,7 +162,7 @@ def switch_rows(switches: Switches, end: float):
     return times[held], *(np.asarray(column)[held] for column in columns)
 
 
-def _sample(evidence: Evidence, held: Constants) -> Record:
+def _sample(evidence: Evidence, held: Constants) -> Measured:
     problem, flow, end = evidence.problem, evidence.flow, evidence.end
     signs = class_signs(problem)
     t_2 = _first_above_quarter(problem, flow, signs, end)
@@ -184,7 +184,7 @@ def _sample(evidence: Evidence, held: Constants) -> Record:
     losses = problem.sample_weight * losses
     classes = [np.sum(losses[:, signs == sign], axis=1) for sign in (1.0, -1.0)]
     stays, active = _patterns(evidence, times)
-    return Record(
+    return Measured(
         flow=flow,
         constants=held,
         times=times,

@@ -23,7 +23,7 @@ _COUNTED = 200  # steps of the largest rate over which duty cycles are counted
 
 
 @dataclasses.dataclass(frozen=True)
-class _Case:
+class _AgainstDescent:
     """What is run by flow and by descent.
 
     Attributes:
@@ -53,7 +53,7 @@ class _Case:
         return np.unique(np.round([*even, *self.duties, *ends], 9))
 
 
-def _cases(bench: Bench) -> tuple[_Case, ...]:
+def _cases(bench: Bench) -> tuple[_AgainstDescent, ...]:
     fixed = fixed_output(bench.seed, inner_scale=0.1)
     both, _ = two_clusters(HEAVY, LIGHT, ANGLE, train="both")
     network = single_neuron_init(jax.random.key(bench.seed), WIDTH, 2, math.log(1e-3))
@@ -65,8 +65,8 @@ def _cases(bench: Bench) -> tuple[_Case, ...]:
     duties_both = (3.0, 6.0, 10.0, 12.0, 13.0, 14.0, 30.0, 32.0, 36.0)
     fast = tuple(0.2 * rate for rate in rates)
     return (
-        _Case("fixed", fixed.problem, fixed.network, 280.0, rates, duties, known),
-        _Case("both", both, network, 40.0, fast, duties_both, known_both),
+        _AgainstDescent("fixed", fixed.problem, fixed.network, 280.0, rates, duties, known),
+        _AgainstDescent("both", both, network, 40.0, fast, duties_both, known_both),
     )
 
 
@@ -87,7 +87,7 @@ def _run(bench: Bench) -> Findings:
     return Findings(tuple(rows), data)
 
 
-def _descend(bench: Bench, case: _Case, rate: float) -> dict[str, np.ndarray]:
+def _descend(bench: Bench, case: _AgainstDescent, rate: float) -> dict[str, np.ndarray]:
     """Return what descent at one rate does at the times of interest; kept on disk."""
     name = f"descent, {case.name}, rate {rate:g}"
 
@@ -112,7 +112,7 @@ def _counts(run: DescentTrajectory) -> dict[str, np.ndarray]:
     return {"on_plus": active[:, :, 0], "on_minus": active[:, :, -1]}
 
 
-def _compared(case: _Case, flow, seen, pieces) -> xr.Dataset:
+def _compared(case: _AgainstDescent, flow, seen, pieces) -> xr.Dataset:
     """Lay flow and descent beside each other."""
     n, grid, rates = case.name, case.grid, np.asarray(case.rates)
     gap = np.stack(
@@ -157,7 +157,7 @@ def _compared(case: _Case, flow, seen, pieces) -> xr.Dataset:
     return xr.Dataset(found, coords=coords)
 
 
-def _rows(case: _Case, data: xr.Dataset) -> list[Row]:
+def _rows(case: _AgainstDescent, data: xr.Dataset) -> list[Row]:
     """Return orders in the learning rate, and duty cycles beside weights."""
     n = case.name
     title = {"fixed": "output layer fixed", "both": "both layers"}[n]

@@ -18,7 +18,7 @@ from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from . import early, late
 from .course import Course as Course, Outputs as Outputs
-from .measured import Constants as Constants, Record, constants as constants
+from .measured import Constants as Constants, Measured, constants as constants
 from .points import (
     TwoPoints as TwoPoints,
     deactivation_time_small_angle as deactivation_time_small_angle,
@@ -33,7 +33,7 @@ from .points import (
 SOURCE = "after Wang & Ma (2023), re-derived"
 
 
-def _hypotheses(record: Record) -> list[Hypothesis]:
+def _hypotheses(record: Measured) -> list[Hypothesis]:
     found = record.found
     return [
         *(Hypothesis(name, float(m)) for name, m in found.certificate.margins.items()),
@@ -50,7 +50,7 @@ def _hypotheses(record: Record) -> list[Hypothesis]:
     ]
 
 
-def _weight_hypotheses(record: Record) -> list[Hypothesis]:
+def _weight_hypotheses(record: Measured) -> list[Hypothesis]:
     """Weights of slides depend on the pulls alone: which layers are trained is no matter."""
     names = ("separate classes", "acute classes", "unit norms", "copies", "labels")
     names += ("exponential loss", "mean of losses")
@@ -113,11 +113,11 @@ def claims() -> tuple[Claim, ...]:
     Raises:
         ValueError: When a claim is checked: see `constants`.
     """
-    kept: list[Record] = []
+    kept: list[Measured] = []
 
-    def record(evidence: Evidence) -> Record:
+    def record(evidence: Evidence) -> Measured:
         if not kept or kept[0].evidence is not evidence:
-            kept[:] = [Record(evidence)]
+            kept[:] = [Measured(evidence)]
         return kept[0]
 
     def claim(name, statement, extra, compare) -> Claim:

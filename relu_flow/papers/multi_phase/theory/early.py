@@ -12,13 +12,13 @@ import numpy as np
 
 from ....claims.verdict import Comparison
 from ....observe.observables import living
-from .measured import FLOOR, SLIDE_ENTER, Record
+from .measured import FLOOR, SLIDE_ENTER, Measured
 from .points import slide_weights
 
 _ON = 1e-12  # cosine of a neuron on a hyperplane
 
 
-def survivors(record: Record) -> Iterable[Comparison]:
+def survivors(record: Measured) -> Iterable[Comparison]:
     """The fate of each neuron is decided by its initial direction (see `survives`)."""
     found, t = record.found, record.found.phase_one
     wrong = math.nan
@@ -28,7 +28,7 @@ def survivors(record: Record) -> Iterable[Comparison]:
     yield Comparison("neurons whose fate differs", wrong, "==", 0.0)
 
 
-def condensation(record: Record) -> Iterable[Comparison]:
+def condensation(record: Measured) -> Iterable[Comparison]:
     r"""Bound the angle to $p x_+ - x_-$ in phase I.
 
     $b(t) = b_0 + \kappa\int(A x_+ - a B x_-)$, $\kappa = \kappa_2/\sqrt m$; outputs are below
@@ -53,7 +53,7 @@ def condensation(record: Record) -> Iterable[Comparison]:
     yield Comparison("angle of positives to p x+ - x-", angle, "<=", bound)
 
 
-def phase_one_slides(record: Record) -> Iterable[Comparison]:
+def phase_one_slides(record: Measured) -> Iterable[Comparison]:
     r"""Negatives reach the hyperplane of $x_+$ and slide.
 
     If active on $x_+$ after $\langle b_0, x_+\rangle/(\kappa(\pi_+ - \pi_- c))$, else after
@@ -84,17 +84,17 @@ def phase_one_slides(record: Record) -> Iterable[Comparison]:
     yield Comparison("negatives on the hyperplane of x+", slide, "==", float(len(chosen)))
 
 
-def negatives_weights(record: Record) -> Iterable[Comparison]:
+def negatives_weights(record: Measured) -> Iterable[Comparison]:
     """The weight c/R of x+ for negatives (see `_weights`)."""
     return _weights(record, False)
 
 
-def positives_weights(record: Record) -> Iterable[Comparison]:
+def positives_weights(record: Measured) -> Iterable[Comparison]:
     """The weight Rc of x- for positives (see `_weights`)."""
     return _weights(record, True)
 
 
-def _weights(record: Record, positive: bool) -> Iterable[Comparison]:
+def _weights(record: Measured, positive: bool) -> Iterable[Comparison]:
     """Compare weights of slides, from A and B, with what the neurons' own motion implies.
 
     At five times of the slide; a central difference over a ten-thousandth of the time

@@ -20,7 +20,14 @@ import numpy as np
 
 from ....claims.verdict import Comparison
 from ....observe.observables import accuracy
-from .measured import FLOOR, SLIDE_ENTER, SLIDE_EXIT_ACTIVE, SLIDE_EXIT_INACTIVE, Constants, Record
+from .measured import (
+    FLOOR,
+    SLIDE_ENTER,
+    SLIDE_EXIT_ACTIVE,
+    SLIDE_EXIT_INACTIVE,
+    Constants,
+    Measured,
+)
 from .points import deactivation_time_small_angle, escape_time_small_angle
 
 NEARNESS = 0.01  # of A/B to its plateau value, when the plateau counts as reached
@@ -58,7 +65,7 @@ def _moved(found: Constants, t: float, read: Callable) -> float:
     return max(moves) + abs(here) * (4 * found.accuracy + FLOOR)
 
 
-def plateau(record: Record) -> Iterable[Comparison]:
+def plateau(record: Measured) -> Iterable[Comparison]:
     r"""A/B is $\rho$, and $L = (1 + 1/\rho)\pi_+ e^{-f_+}$ with $e^{f_+}$ linear in time.
 
     As $\Delta \to 0$ the plateau begins with $f_+ = f_- = \frac12\ln p$, whence
@@ -101,7 +108,7 @@ def plateau(record: Record) -> Iterable[Comparison]:
     yield Comparison("accuracy midway", fitted, "==", heavy / (1 + heavy), FLOOR)
 
 
-def escape(record: Record) -> Iterable[Comparison]:
+def escape(record: Measured) -> Iterable[Comparison]:
     """When the light class is fitted, by bisection on the run.
 
     From half the time on which it is expected, when it should be misclassified.
@@ -124,7 +131,7 @@ def _small_angle(name, measured, bound, q) -> Comparison:
     return Comparison(name, measured, "==", bound, float(jnp.square(q.angle)) * bound)
 
 
-def deactivation(record: Record) -> Iterable[Comparison]:
+def deactivation(record: Measured) -> Iterable[Comparison]:
     """Positives reach the hyperplane of x- and slide: all of them, at nearly one time."""
     found, q = record.found, record.found.points
     expected, shift = float(found.course.deactivation), _shift(found, True)
@@ -138,7 +145,7 @@ def deactivation(record: Record) -> Iterable[Comparison]:
     yield Comparison("earliest entry, small angle", first, "==", small, tolerance)
 
 
-def _times(record: Record, kinds, positive: bool, last: float) -> np.ndarray:
+def _times(record: Measured, kinds, positive: bool, last: float) -> np.ndarray:
     """Return when each living neuron of a sign did so after phase I.
 
     `inf` for one that never did, though the run goes on beyond `last`; `nan` if it does not.
@@ -149,7 +156,7 @@ def _times(record: Record, kinds, positive: bool, last: float) -> np.ndarray:
     return np.array([found.get(int(j), missing) for j in chosen] or [math.nan])
 
 
-def both_slide(record: Record) -> Iterable[Comparison]:
+def both_slide(record: Measured) -> Iterable[Comparison]:
     r"""While both slide, both exponentials grow at constant rates, whatever $\kappa_1$ was.
 
     $e^{f_+}$ and $e^{-f_-}$, at the rates $\gamma_\pm\pi_\pm\sin^2\Delta$; measured between
@@ -176,7 +183,7 @@ def both_slide(record: Record) -> Iterable[Comparison]:
         yield Comparison(f"slope of {name}", slope, "==", bound, 1e-6 * bound)
 
 
-def reactivation(record: Record) -> Iterable[Comparison]:
+def reactivation(record: Measured) -> Iterable[Comparison]:
     """Negatives leave the hyperplane of x+: all of them at one instant."""
     found = record.found
     expected, shift = float(found.course.reactivation), _closing_shift(found)
@@ -196,7 +203,7 @@ def _closing_shift(found: Constants) -> float:
     return abs(late) + abs(float(found.accuracy * (1 + lean) * heavy / closing))
 
 
-def slides_for_ever(record: Record) -> Iterable[Comparison]:
+def slides_for_ever(record: Measured) -> Iterable[Comparison]:
     """No neuron leaves its slide, and A/B goes to alpha."""
     last = float(record.found.course.deactivation)
     exits = (SLIDE_EXIT_ACTIVE, SLIDE_EXIT_INACTIVE)
@@ -207,7 +214,7 @@ def slides_for_ever(record: Record) -> Iterable[Comparison]:
     yield from _state_at_end(record)
 
 
-def stay_on(record: Record) -> Iterable[Comparison]:
+def stay_on(record: Measured) -> Iterable[Comparison]:
     """Positives stay active on both classes, negatives slide, and A/B stays at rho."""
     after = record.found.phase_one
     entered = record.events((SLIDE_ENTER,), True, after)
@@ -219,7 +226,7 @@ def stay_on(record: Record) -> Iterable[Comparison]:
     yield from _state_at_end(record)
 
 
-def _state_at_end(record: Record) -> Iterable[Comparison]:
+def _state_at_end(record: Measured) -> Iterable[Comparison]:
     """Loss and A/B at the end of the run, beside the course's at that time."""
     found, t = record.found, record.end
     here, course = record.at(t), record.found.course.at(t)
@@ -232,7 +239,7 @@ def _state_at_end(record: Record) -> Iterable[Comparison]:
         yield Comparison(name, measured, "==", bound, _moved(found, t, read))
 
 
-def limit(record: Record) -> Iterable[Comparison]:
+def limit(record: Measured) -> Iterable[Comparison]:
     r"""Phase IV: positives are along $e_+ \perp x_-$, negatives turn to $x_- - r x_+$.
 
     Their sum's direction follows from the course: its products with $x_-$ and $x_+$ are

@@ -112,7 +112,7 @@ def constants(problem: Problem, network: TwoLayerReLU) -> Constants:
     )
 
 
-class Measured(eqx.Module):
+class Snapshot(eqx.Module):
     """A network of the run.
 
     Attributes:
@@ -135,7 +135,7 @@ class Measured(eqx.Module):
         return self.heavy / self.light
 
 
-class Record:
+class Measured:
     """A run and its constants; networks are evaluated once for each time."""
 
     def __init__(self, evidence: Evidence):
@@ -149,21 +149,21 @@ class Record:
         self.sample_positive = (
             np.asarray(evidence.problem.targets)[np.asarray(log.sample)[:kept]] > 0
         )
-        self._seen: dict[float, Measured] = {}
+        self._seen: dict[float, Snapshot] = {}
 
     @property
     def end(self) -> float:
         """Return the time up to which the run goes."""
         return self.evidence.end
 
-    def at(self, t: FloatScalarLike) -> Measured:
+    def at(self, t: FloatScalarLike) -> Snapshot:
         """Return what the run measures at a time; all `nan` beyond its end or for `nan`."""
         t = float(t)
         if not 0 <= t <= self.end:
-            return Measured(self.evidence.network, *[math.nan] * 4)
+            return Snapshot(self.evidence.network, *[math.nan] * 4)
         if t not in self._seen:
             network = _network_at(self.evidence.flow, jnp.asarray(t))
-            self._seen[t] = _measured(self.evidence.problem, network)
+            self._seen[t] = _snapshot(self.evidence.problem, network)
         return self._seen[t]
 
     def events(
@@ -217,13 +217,13 @@ class Record:
         return -b / here.light if positive else a / here.heavy
 
 
-def _measured(problem: Problem, network: TwoLayerReLU) -> Measured:
+def _snapshot(problem: Problem, network: TwoLayerReLU) -> Snapshot:
     predictions = np.asarray(problem.predictions(network))
     positive = np.asarray(problem.targets) > 0
     with np.errstate(over="ignore"):
         losses = np.asarray(problem.loss.value(jnp.asarray(predictions), problem.targets))
     losses = losses / problem.samples
-    return Measured(
+    return Snapshot(
         network,
         float(predictions[positive][0]),
         float(predictions[~positive][0]),

@@ -16,7 +16,7 @@ from ....model.network import TwoLayerReLU
 from ....observe.angle import largest_angle_among
 from .. import figures
 from ..theory import claims, constants
-from ..theory.measured import Record
+from ..theory.measured import Measured
 from . import runs
 
 _WIDTH, _FEATURES = 25, 4
@@ -44,7 +44,7 @@ class CompiledFlow:
         return _network_at(self.run, jnp.asarray(t))
 
 
-def _record(bench: Bench, exponent: int) -> tuple[Record, Trajectory]:
+def _record(bench: Bench, exponent: int) -> tuple[Measured, Trajectory]:
     """Solve one run with dense output; return it as the theorems look at it, and itself."""
     problem, teacher, key = runs.draw(bench, _FEATURES, "capped", 0)
     network = runs.start(key, problem, _WIDTH, exponent)
@@ -52,10 +52,10 @@ def _record(bench: Bench, exponent: int) -> tuple[Record, Trajectory]:
     found = constants(problem, network, np.asarray(teacher), log_lambda)
     end = (20 - 2 * log_lambda) / found.gamma_norm
     run = solve(problem, network, end, rtol=_RESOLUTION / 10, dense=True, max_steps=1024)
-    return Record(Evidence(problem, network, CompiledFlow(run)), found, _RESOLUTION), run
+    return Measured(Evidence(problem, network, CompiledFlow(run)), found, _RESOLUTION), run
 
 
-def _compared(record: Record, name: str) -> list:
+def _compared(record: Measured, name: str) -> list:
     """Return the comparisons of a claim on a run."""
     found = record.found
     made = {c.name: c for c in claims(found.teacher, found.log_lambda, found.eps)}

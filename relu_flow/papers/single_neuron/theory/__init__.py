@@ -21,12 +21,12 @@ from ....claims.verdict import Claim, Comparison, Evidence, Flow, Hypothesis, Ve
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from . import alignment, bundle
-from .measured import Record
+from .measured import Measured
 from .norm_rank import theorem_8
 from .parameters import SOURCE, Constants as Constants, constants as constants, hypotheses
 from .yardsticks import Yardstick as Yardstick, yardstick as yardstick
 
-_STATEMENTS: tuple[tuple[str, str, Callable[[Record], Iterable[Comparison]]], ...] = (
+_STATEMENTS: tuple[tuple[str, str, Callable[[Measured], Iterable[Comparison]]], ...] = (
     ("Lemma 3, times", "switches are where yardsticks cross", alignment.switch_times),
     ("Lemma 3, order", "switches are those of the yardsticks, in order", alignment.switch_order),
     ("Lemma 4", "shrinking neurons rest from T0 on", alignment.shrinking_rest),
@@ -68,13 +68,13 @@ def claims(
     Raises:
         ValueError: When a claim is checked: see `constants`.
     """
-    kept: list[Record] = []
+    kept: list[Measured] = []
 
-    def record(evidence: Evidence) -> Record:
+    def record(evidence: Evidence) -> Measured:
         """Return the record of the evidence looked at last, or a new one."""
         if not kept or kept[0].evidence is not evidence:
             found = constants(evidence.problem, evidence.network, teacher, log_lambda, eps)
-            kept[:] = [Record(evidence, found, resolution)]
+            kept[:] = [Measured(evidence, found, resolution)]
         return kept[0]
 
     def conditions(evidence: Evidence) -> tuple[Hypothesis, ...]:

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....claims.verdict import Comparison
-from .measured import Record, log_beyond
+from .measured import Measured, log_beyond
 
 _ALL_SUBSETS = 10  # up to so many samples every set of them is tried
 
 
-def switch_times(record: Record) -> Iterator[Comparison]:
+def switch_times(record: Measured) -> Iterator[Comparison]:
     r"""Lemma 3: $|\tau_j^\ell - t_j^\ell| \le \lambda^{1-(1+(3\ell-1)/(3n_j))\varepsilon}$.
 
     One comparison for each $\ell$: that of the neuron with the least slack. A crossing
@@ -46,7 +46,7 @@ def switch_times(record: Record) -> Iterator[Comparison]:
         yield Comparison(name, measured, "<=", bound, log=True)
 
 
-def switch_order(record: Record) -> Iterator[Comparison]:
+def switch_order(record: Measured) -> Iterator[Comparison]:
     """Lemma 3: every neuron crosses the hyperplanes of its yardstick, in that order, no more."""
     found = record.found
     reached = record.evidence.end >= found.crossing_end
@@ -61,7 +61,7 @@ def switch_order(record: Record) -> Iterator[Comparison]:
     yield Comparison("switches in all", unless(counted), "==", float(expected))
 
 
-def shrinking_rest(record: Record) -> Iterator[Comparison]:
+def shrinking_rest(record: Measured) -> Iterator[Comparison]:
     r"""Lemma 4: from $T_0$ on neurons of $J_-$ rest, active nowhere, at most $\lambda\|z_j\|$."""
     found = record.found
     who = found.shrinking
@@ -87,7 +87,7 @@ def shrinking_rest(record: Record) -> Iterator[Comparison]:
     yield Comparison("their norm by lambda |z|", norm, "<=", 0.0, resolution, log=True)
 
 
-def aligned(record: Record) -> Iterator[Comparison]:
+def aligned(record: Measured) -> Iterator[Comparison]:
     r"""Lemma 5: where neurons of $J_+$ are at $T_1$.
 
     Their norms are below $2\|z_j\|\lambda^{1-\varepsilon}$, the cosines to $\gamma_{[n]}$ at
@@ -112,7 +112,7 @@ def aligned(record: Record) -> Iterator[Comparison]:
     yield Comparison("|ln|alpha| - ln|w/lambda||", ratio, "<=", (1 - 3 * eps) * scale, log=True)
 
 
-def data_bounds(record: Record) -> Iterator[Comparison]:
+def data_bounds(record: Measured) -> Iterator[Comparison]:
     r"""Proposition 17: eigenvalues, $\gamma_I$, crossing times by $\delta$ and $\Delta$."""
     found, n = record.found, record.found.samples
     delta, top = found.delta, found.capital_delta
@@ -134,7 +134,7 @@ def data_bounds(record: Record) -> Iterator[Comparison]:
     yield Comparison("last crossing of a yardstick", last, "<=", late, rounding)
 
 
-def _subsets(record: Record) -> list[list[int]]:
+def _subsets(record: Measured) -> list[list[int]]:
     """Return all sets of samples if they are few, else those on which yardsticks are active."""
     n = record.found.samples
     if n <= _ALL_SUBSETS:
@@ -145,13 +145,13 @@ def _subsets(record: Record) -> list[list[int]]:
     return [list(s) for s in sets | {tuple(range(n))} if s]
 
 
-def early_crossings(record: Record) -> Iterator[Comparison]:
+def early_crossings(record: Measured) -> Iterator[Comparison]:
     r"""Proposition 18: $T_0 < T_1/3$."""
     found = record.found
     yield Comparison("T0", found.crossing_end, "<=", found.alignment_end / 3)
 
 
-def growth(record: Record) -> Iterator[Comparison]:
+def growth(record: Measured) -> Iterator[Comparison]:
     r"""Lemma 19: $\|w_j(t)\| < 2\|z_j\|\lambda^{1-\varepsilon t/T_1}$ up to $T_1$."""
     found = record.found
     size = np.log(2 * np.linalg.norm(found.start, axis=1))
@@ -166,7 +166,7 @@ def growth(record: Record) -> Iterator[Comparison]:
     yield Comparison("|w|/(2|z| lambda^{1 - eps t/T1})", excess, "<=", 0.0, log=True)
 
 
-def _early(record: Record) -> list[float]:
+def _early(record: Measured) -> list[float]:
     found = record.found
     if not found.alignment_end > 0:
         return []
@@ -177,7 +177,7 @@ def _early(record: Record) -> list[float]:
     )
 
 
-def early_drive(record: Record) -> Iterator[Comparison]:
+def early_drive(record: Measured) -> Iterator[Comparison]:
     r"""Lemma 21: $\|\gamma_{I_+(w_j)} - g_j\| \le \lambda^{2-\varepsilon}$ up to $T_0$.
 
     The difference is $\frac1n\sum_{i \in I_+(w_j)} h(x_i)x_i$, computed without cancelling.
@@ -193,7 +193,7 @@ def early_drive(record: Record) -> Iterator[Comparison]:
     yield Comparison("|gamma - g|", worst, "<=", (2 - found.eps) * found.log_lambda, log=True)
 
 
-def late_drive(record: Record) -> Iterator[Comparison]:
+def late_drive(record: Measured) -> Iterator[Comparison]:
     r"""Lemma 23: neurons of $J_+$ from $T_0$ to $T_1$.
 
     $\|\gamma_{[n]} - g_j\| \le \lambda^{2-3\varepsilon}$, of which a sample that a neuron is not

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....claims.verdict import Comparison
-from .measured import Bundle, Record, log_beyond
+from .measured import Bundle, Measured, log_beyond
 
 _REDUCED = 1e-9  # the reduced equation's error is read off a difference: its resolution
 
 
-def bundled(record: Record) -> Iterator[Comparison]:
+def bundled(record: Measured) -> Iterator[Comparison]:
     r"""Second phase: cosines between neurons of $J_+$ exceed $1 - 4\lambda^\varepsilon$."""
     found = record.found
     chord = math.nan
@@ -34,7 +34,7 @@ def bundled(record: Record) -> Iterator[Comparison]:
     yield Comparison("1 - cos within the bundle", away, "<=", bound, log=True)
 
 
-def reduced_equation(record: Record) -> Iterator[Comparison]:
+def reduced_equation(record: Measured) -> Iterator[Comparison]:
     r"""Second phase: $\|\dot v - f\| \le 3\lambda^{\varepsilon/2}\|f\|$.
 
     $f = \|v\|(g + \bar v\bar v^\top g)$ with $g = \frac1n\sum_ix_ix_i^\top(v^* - v)$, and
@@ -48,7 +48,7 @@ def reduced_equation(record: Record) -> Iterator[Comparison]:
     yield Comparison("|v' - f|/|f|", measured, "<=", bound, log=True)
 
 
-def set_number(record: Record, bundle: Bundle) -> tuple[int, float]:
+def set_number(record: Measured, bundle: Bundle) -> tuple[int, float]:
     r"""Return which $S_\ell$ a bundle can only be in, and how far inside it is.
 
     $\ell$ is the first coordinate not above the teacher's ($d + 1$ if all are). The number
@@ -89,7 +89,7 @@ def _complement(scaled: float, log_scale: float, power: float) -> float:
     return -math.expm1(power * math.log1p(-min(x, 1 - 1e-16))) / math.exp(log_scale)
 
 
-def staircase(record: Record) -> Iterator[Comparison]:
+def staircase(record: Measured) -> Iterator[Comparison]:
     r"""Second phase: $v$ stays in $S$ and goes through $S_1, S_2, \dots$ in order."""
     numbers = [set_number(record, b) for b in record.moving]
     inside = min((slack for _, slack in numbers), default=math.nan)
@@ -104,7 +104,7 @@ def staircase(record: Record) -> Iterator[Comparison]:
     yield Comparison("set at the end", final, "==", float(record.found.features))
 
 
-def eigenvalue_order(record: Record) -> Iterator[Comparison]:
+def eigenvalue_order(record: Measured) -> Iterator[Comparison]:
     r"""Second phase: $\nu_\ell$ exceeds $\nu_\ell^*$ in the order of falling eigenvalue.
 
     The times are roots on the run itself. The last coordinate stays below.
@@ -118,13 +118,13 @@ def eigenvalue_order(record: Record) -> Iterator[Comparison]:
     yield Comparison("last coordinate by the teacher's", last, "<=", 0.0, log=True)
 
 
-def toward_teacher(record: Record) -> Iterator[Comparison]:
+def toward_teacher(record: Measured) -> Iterator[Comparison]:
     r"""Proposition 25: $v^\top(v^* - v) > 0$; measured as a cosine."""
     cosines = [float(b.direction @ b.rest / np.linalg.norm(b.rest)) for b in record.moving]
     yield Comparison("cos(v, v* - v)", min(cosines, default=math.nan), ">=", 0.0)
 
 
-def stays_active(record: Record) -> Iterator[Comparison]:
+def stays_active(record: Measured) -> Iterator[Comparison]:
     r"""Proposition 27: $\bar v^\top\bar x_i > \sqrt8\,\lambda^{\varepsilon/2}$."""
     found = record.found
     unit = found.inputs / np.linalg.norm(found.inputs, axis=1, keepdims=True)
@@ -134,7 +134,7 @@ def stays_active(record: Record) -> Iterator[Comparison]:
     yield Comparison("least cos(v, x)", measured, ">=", bound, log=True)
 
 
-def speeds(record: Record) -> Iterator[Comparison]:
+def speeds(record: Measured) -> Iterator[Comparison]:
     r"""Lemmas 28 and 32: how fast $v$ grows, and how fast at most it nears the teacher.
 
     $\frac{d}{dt}\|v\|^2$ is at least $(\eta_d\nu_d^*/\|\gamma_{[n]}\|)^2\|v\|^2\|g\|$ on $S_1$
@@ -157,7 +157,7 @@ def speeds(record: Record) -> Iterator[Comparison]:
     yield Comparison("(|v* - v|^2)'/(|v| |v* - v|^2)", fastest, ">=", bound)
 
 
-def sizes(record: Record) -> Iterator[Comparison]:
+def sizes(record: Measured) -> Iterator[Comparison]:
     r"""Lemmas 28 and 32: $\|v\| < \frac12$ until $T_2$, $> \|\gamma_{[n]}\|/(4\eta_1)$ after."""
     found, departure = record.found, record.departure
     norms = [(t, record.bundle(t).log_norm) for t in record.late]
@@ -168,7 +168,7 @@ def sizes(record: Record) -> Iterator[Comparison]:
     yield Comparison("|v| from T2", after, ">=", bound, log=True)
 
 
-def polyak(record: Record) -> Iterator[Comparison]:
+def polyak(record: Measured) -> Iterator[Comparison]:
     r"""From $T_2$ on $\|\nabla L\|^2 > \frac{2\eta_d\|\gamma_{[n]}\|}{5\eta_1}L$."""
     found = record.found
     shots = [record.at(b.t) for b in record.moving if b.t >= record.departure]
@@ -178,7 +178,7 @@ def polyak(record: Record) -> Iterator[Comparison]:
     yield Comparison("|grad L|^2/L", least, ">=", bound, log=True)
 
 
-def convergence(record: Record) -> Iterator[Comparison]:
+def convergence(record: Measured) -> Iterator[Comparison]:
     r"""Theorem 6: $T_2 < \ln(1/\lambda)(4+\varepsilon)d\Delta^2/\delta^6$, and the loss after it.
 
     $L(T_2 + t) < \frac12\Delta^2e^{-0.4\delta^4t/\Delta^2}$; the largest ratio of the two.
@@ -199,7 +199,7 @@ def convergence(record: Record) -> Iterator[Comparison]:
     yield Comparison("loss by its bound", excess, "<=", 0.0, log=True)
 
 
-def limit(record: Record) -> Iterator[Comparison]:
+def limit(record: Measured) -> Iterator[Comparison]:
     r"""Theorem 7 and Lemma 34: the limit of the run is a rank-one network of square norm 2.
 
     The theorem is about $\lambda \to 0$; what it says at a given $\lambda$ follows from the

@@ -127,7 +127,7 @@ class Bundle(eqx.Module):
         )
 
 
-class Record:
+class Measured:
     """A run as the theorems look at it; what is read once is kept.
 
     Args:

@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from ....claims.verdict import Claim, Comparison, Evidence, Hypothesis
 from ....model.network import TwoLayerReLU
-from .measured import Record
+from .measured import Measured
 from .parameters import SOURCE, setting
 
 _MOST_FEATURES = 5  # the search is exponential in the dimension
@@ -259,7 +259,7 @@ def better_interpolator(
     return TwoLayerReLU(inner, np.array([1.0, sign * math.sqrt(xi * off)]))
 
 
-def theorem_8(record: Callable[[Evidence], Record]) -> Claim:
+def theorem_8(record: Callable[[Evidence], Measured]) -> Claim:
     r"""Return Theorem 8 as a claim about a run that has converged to its limit.
 
     Where $\mathcal M > 0$ an interpolator shorter than the limit is exhibited. Where it is
@@ -272,7 +272,7 @@ def theorem_8(record: Callable[[Evidence], Record]) -> Claim:
 
     Every interpolator has $\|\theta\|^2 \ge 2\max_i\cos\angle(v^*, x_i) > \sqrt2$.
     """
-    kept: list[tuple[Record, ConeQuantity | None]] = []
+    kept: list[tuple[Measured, ConeQuantity | None]] = []
 
     def quantity(evidence: Evidence) -> ConeQuantity | None:
         if not kept or kept[0][0] is not record(evidence):
@@ -301,7 +301,7 @@ def theorem_8(record: Callable[[Evidence], Record]) -> Claim:
     )
 
 
-def _quantity(record: Record) -> ConeQuantity | None:
+def _quantity(record: Measured) -> ConeQuantity | None:
     found = record.found
     if found.samples != found.features or not 2 <= found.features <= _MOST_FEATURES:
         return None
@@ -310,7 +310,7 @@ def _quantity(record: Record) -> ConeQuantity | None:
     return cone_quantity(found.inputs, found.teacher)
 
 
-def _norm_comparisons(record: Record, quantity: ConeQuantity | None) -> Iterator[Comparison]:
+def _norm_comparisons(record: Measured, quantity: ConeQuantity | None) -> Iterator[Comparison]:
     found = record.found
     shot = record.at(record.evidence.end)
     limit = shot.square_norm() if record.interpolates else math.nan
