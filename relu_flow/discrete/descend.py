@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from ..flow import summary
 from ..flow.method.frame import Frame, Neurons
 from ..flow.trajectory import RESULTS, Crossing, SwitchLog
 from ..model.network import TwoLayerReLU
@@ -57,6 +58,8 @@ class DescentTrajectory(eqx.Module):
             two steps taken as linear.
         result: `successful`; `nonfinite` if a weight became infinite or not a number.
         stats: Counts: `steps`, `switches`.
+
+    Printed, it is a summary of all that.
     """
 
     ts: Float[Array, " times"]
@@ -68,6 +71,28 @@ class DescentTrajectory(eqx.Module):
     milestones: dict[str, Crossing]
     result: RESULTS
     stats: dict[str, Array]
+
+    def __str__(self) -> str:
+        """Return a summary; of many runs their ranges."""
+        if not summary.is_known(self.ts, *self.stats.values()):
+            return super().__repr__()
+        return summary.rows(
+            f"DescentTrajectory: {summary.outcome(self.result, RESULTS)}",
+            [
+                ("network", summary.shapes(self.networks, self.initial_sides.shape[-1])),
+                ("kept", summary.times(self.ts)),
+                ("steps", summary.span(self.stats["steps"])),
+                ("switches", summary.switches(self.switches, self.stats)),
+                ("milestones", summary.milestones(self.milestones)),
+                ("memory", summary.memory(self)),
+            ],
+        )
+
+    def __repr__(self) -> str:
+        if not summary.is_known(self.ts, *self.stats.values()):
+            return super().__repr__()
+        ended = summary.outcome(self.result, RESULTS)
+        return summary.short("DescentTrajectory", ended, self.networks, self.switches)
 
     @property
     def network(self) -> TwoLayerReLU:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.switch import SwitchKind
+from . import summary
 from .surface.modes import mode_after, switch_kind
 
 if TYPE_CHECKING:
@@ -225,6 +226,9 @@ class Trajectory(eqx.Module):
             (hyperplanes met at hardly any speed: the run is ill-conditioned there); and two
             times: `settled`, from which nothing was driven any more, to rounding, and the
             network was left alone (`inf` if never), and `time`, up to which the run came.
+        method: Name of the solver.
+
+    Printed, a trajectory is a summary of all that.
     """
 
     ts: Float[Array, " times"]
@@ -234,7 +238,38 @@ class Trajectory(eqx.Module):
     milestones: dict[str, Crossing]
     result: RESULTS
     stats: dict[str, Array]
+    method: str = eqx.field(static=True, default="")
     _dense: Callable[[FloatScalarLike], TwoLayerReLU] | None = None
+
+    def __str__(self) -> str:
+        """Return a summary; of many runs their ranges."""
+        if not summary.is_known(self.ts, *self.stats.values()):
+            return super().__repr__()
+        stats = self.stats
+        said = lambda *names: ", ".join(f"{summary.span(stats[n])} {w}" for n, w in names)
+        settled = np.asarray(stats["settled"])
+        return summary.rows(
+            f"Trajectory: {summary.outcome(self.result, RESULTS)}",
+            [
+                ("network", summary.shapes(self.networks, self.initial_sides.shape[-1])),
+                ("method", self.method),
+                ("time", f"up to {summary.span(stats['time'])}"),
+                ("kept", summary.times(self.ts) + (", dense output" if self._dense else "")),
+                ("steps", said(("steps", "steps"), ("truncated_steps", "cut short at a switch"),
+                               ("evaluations", "evaluations"))),
+                ("switches", summary.switches(
+                    self.switches, stats, ("ties", "repels", "vanished", "grazes"))),
+                ("milestones", summary.milestones(self.milestones)),
+                ("settled", f"from {summary.span(settled)} on" if np.all(settled < np.inf) else ""),
+                ("memory", summary.memory(self)),
+            ],
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        if not summary.is_known(self.ts, *self.stats.values()):
+            return super().__repr__()
+        ended = summary.outcome(self.result, RESULTS)
+        return summary.short("Trajectory", ended, self.networks, self.switches)
 
     @property
     def network(self) -> TwoLayerReLU:

@@ -8,9 +8,11 @@ products for each switch of the neuron that switches most.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._types import FloatArrayLike, FloatScalarLike, is_traced
+from ..flow import summary
 from ..flow.arguments import check_arguments, positive, slots
 from ..flow.forward import forward_only
 from ..flow.method.frame import Neurons
@@ -137,6 +139,8 @@ class LimitTrajectory(eqx.Module):
         stats: Counts: `rounds` (of all neurons at once), `switches`, `slides`, `repels`
             (pairs that start on a repelling hyperplane) and `vanished` (neurons whose
             inner weights reached zero).
+
+    Printed, it is a summary of all that.
     """
 
     ts: Float[Array, " times"]
@@ -148,6 +152,28 @@ class LimitTrajectory(eqx.Module):
     result: RESULTS
     stats: dict[str, Array]
     _limit: _LimitProblem
+
+    def __str__(self) -> str:
+        """Return a summary; of many runs their ranges."""
+        if not summary.is_known(self.ts, *self.stats.values()):
+            return super().__repr__()
+        settled = np.asarray(self.settled)
+        return summary.rows(
+            f"LimitTrajectory: {summary.outcome(self.result, RESULTS)}",
+            [
+                ("network", summary.shapes(self.networks, self.initial_sides.shape[-1])),
+                ("kept", summary.times(self.ts)),
+                ("switches", summary.switches(self.switches, self.stats, ("repels", "vanished"))),
+                ("settled", f"from {summary.span(settled)} on" if np.all(settled < np.inf) else ""),
+                ("memory", summary.memory(self)),
+            ],
+        )
+
+    def __repr__(self) -> str:
+        if not summary.is_known(self.ts, *self.stats.values()):
+            return super().__repr__()
+        ended = summary.outcome(self.result, RESULTS)
+        return summary.short("LimitTrajectory", ended, self.networks, self.switches)
 
     @property
     def network(self) -> TwoLayerReLU:

@@ -52,6 +52,7 @@ def finish(context: Context, state: State, t0: Float[Array, ""]) -> Trajectory:
         milestones=crossings,
         result=result,
         stats=_statistics(context, state, switches),
+        method=type(context.options.solver).__name__,
         _dense=dense,
     )
 

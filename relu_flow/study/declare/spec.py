@@ -187,6 +187,32 @@ class Study(BaseModel):
         """The SHA-256 of the canonical JSON and of the format of the store."""
         return hashlib.sha256(f"{FORMAT}\n{self.canonical()}".encode()).hexdigest()
 
+    def __str__(self) -> str:
+        """Return a summary; `relu_flow.study.declare.plan.describe` says what it will cost."""
+        lists = {name: values for name, values in self.lists().items() if len(values) > 1}
+        sizes = {"seed": len(self.seeds), **{name: len(values) for name, values in lists.items()}}
+        steps = max(sizes[name] for name in lists) if lists else 1
+        grid = math.prod(sizes[name] for name in lists) if self.combine == "grid" else steps
+        fixed = {n: v[0] for n, v in self.lists().items() if len(v) == 1}
+        rows = [
+            ("runs", f"{sizes['seed'] * grid}: " + " x ".join(f"{n} {k}" for k, n in sizes.items())),
+            ("data", self.data["family"]),
+            ("fixed", ", ".join(f"{name} {value:.6g}" if isinstance(value, float)
+                                else f"{name} {value}" for name, value in fixed.items())),
+            ("network", f"{self.initialiser['name']}, vary {self.vary}"),
+            ("end", f"t1 {self.t1:g}" + (f", or when {self.until} is reached" if self.until else "")),
+            ("milestones", ", ".join(f"{m.name} ({m.observable} at {m.level:g})"
+                                     for m in self.milestones)),
+            ("kept", ", ".join([*self.record.end, *self.record.at_times, *self.record.at_milestones,
+                                *(["every switch"] if self.record.switches else [])])),
+            ("rtol", f"{self.rtol:g}"),
+        ]  # fmt: skip
+        title = f"Study {self.name or self.data['family']} ({self.hash[:12]})"
+        return "\n".join([title, *(f"  {name:<11}{said}" for name, said in rows if said)])
+
+    def __repr__(self) -> str:
+        return f"Study({self.name or self.data['family']!r}, {self.hash[:12]})"
+
     @model_validator(mode="before")
     @classmethod
     def _scales(cls, given: Any) -> Any:
