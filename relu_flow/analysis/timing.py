@@ -1,8 +1,8 @@
 """The times of phases: two solves at two tolerances, and what they agree on."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import numpy as np
@@ -13,39 +13,10 @@ from ..flow.trajectory import Trajectory
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..observe.milestones import Milestone
+from ..observe.phases import Scheme
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@runtime_checkable
-class TimedPhase(Protocol):
-    """What is needed to know of a phase; see `relu_flow.observe.phases.Phase`."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def starts_at(self) -> str: ...  # noqa: D102
-    @property
-    def ends_at(self) -> str: ...  # noqa: D102
-
-
-@runtime_checkable
-class TimedScheme(Protocol):
-    """What is needed to know of a scheme; see `relu_flow.observe.phases.Scheme`."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def source(self) -> str: ...  # noqa: D102
-    @property
-    def phases(self) -> Sequence[TimedPhase]: ...  # noqa: D102
-    def milestones(self) -> Sequence[Milestone]: ...  # noqa: D102
-    def times(
-        self, problem: Problem, network: TwoLayerReLU, run: Any, t0: float
-    ) -> Sequence[tuple[float, float]]:
-        """Return beginning and end of each phase; `inf` where not reached."""
-        ...
 
 
 class BoundaryTime(eqx.Module):
@@ -152,7 +123,7 @@ class PhaseTimes(eqx.Module):
 def time_phases(
     problem: Problem,
     network: TwoLayerReLU,
-    schemes: TimedScheme | Sequence[TimedScheme],
+    schemes: Scheme | Sequence[Scheme],
     t1: FloatScalarLike,
     *,
     t0: FloatScalarLike = 0.0,
@@ -179,14 +150,14 @@ def time_phases(
         options: Further options of `solve`, such as `max_steps`; not `milestones`.
 
     Raises:
-        ValueError: If `coarsening` is at most one, two milestones of one name differ, or an
-            argument of `solve` is out of range.
+        ValueError: If `coarsening` is at most one, `schemes` are none, two milestones of one
+            name differ, or an argument of `solve` is out of range.
         RuntimeError: If a run ended early, unless `throw=False` is among the options: then what
             it did not come to counts as not reached.
     """
     if not coarsening > 1:
         raise ValueError(f"Argument `coarsening` must be more than 1, but it is {coarsening}.")
-    every: Any = (schemes,) if hasattr(schemes, "phases") else schemes
+    every = _checked(schemes)
     milestones: dict[str, Milestone] = {}
     for scheme in every:
         for milestone in scheme.milestones():
@@ -216,6 +187,18 @@ def time_phases(
                 )
             )
     return PhaseTimes(tuple(found), run, coarse)
+
+
+def _checked(schemes: Any) -> tuple[Scheme, ...]:
+    """Return the schemes as a tuple; a single one counts as one of one."""
+    every = tuple(schemes) if isinstance(schemes, Iterable) else (schemes,)
+    for scheme in every:
+        if not isinstance(scheme, Scheme):
+            raise ValueError(
+                "Argument `schemes` must contain schemes such as those of "
+                f"`relu_flow.observe.schemes`, but one of them is {scheme!r}."
+            )
+    return every
 
 
 def _add(milestones: dict[str, Milestone], new: Milestone) -> None:

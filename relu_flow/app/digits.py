@@ -16,7 +16,7 @@ from ..experiment.progress import Watcher
 from ..flow.solve import solve
 from ..flow.trajectory import RESULTS, Trajectory
 from ..model.initialisers import early_alignment_init
-from ..model.loss import ExponentialLoss, LogisticLoss, SquareLoss
+from ..model.loss import LOSSES
 from ..model.problem import Problem
 from ..model.switch import SwitchKind
 from ..observe import observables
@@ -24,7 +24,6 @@ from ..observe.milestones import Milestone
 from ..report.dataset import save, to_dataset
 from ..report.figure import run_figure
 
-_LOSSES = {"exponential": ExponentialLoss, "logistic": LogisticLoss, "square": SquareLoss}
 _LEVELS = (0.99, 0.5, 0.1, 0.03, 0.01)
 
 
@@ -64,7 +63,7 @@ def run_digits(options: DigitsOptions, out: Path, cache: bool, quiet: bool) -> N
     prepare(cache)
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    problem = digits(options.classes, options.images, _LOSSES[options.loss]())
+    problem = digits(options.classes, options.images, LOSSES[options.loss])
     fraction = float(separable_fraction(problem))
     network = early_alignment_init(
         jax.random.key(options.seed), options.width, problem.features, float(np.log(options.scale))

@@ -10,7 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from .._types import FloatArrayLike, FloatScalarLike, is_traced
-from ..flow.arguments import check_arguments, check_milestones, positive
+from ..flow.arguments import (
+    check_arguments,
+    check_milestones,
+    default_max_switches,
+    positive,
+)
 from ..flow.fingerprint import Fingerprint
 from ..flow.forward import forward_only
 from ..flow.host_loop import Pieces, Progress, run_pieces
@@ -149,7 +154,7 @@ def descent(
     if batch_size is not None:
         _check_batches(problem, batch_size, key)
     stops = jnp.clip(jnp.round(ts / rate), 0, steps).astype(jnp.int32)
-    slots = 2 * network.width * problem.samples + 1024
+    slots = default_max_switches(network.width, problem.samples)
     rule = Rule(
         problem=problem,
         frame=Frame.of(problem),

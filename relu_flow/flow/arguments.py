@@ -187,6 +187,11 @@ def check_until(until: str | None, milestones: Sequence[Milestone]) -> int | Non
     return names.index(until)
 
 
+def default_max_switches(width: int, samples: int) -> int:
+    """Return how many switches there is room for unless told: each pair's twice, and some."""
+    return 2 * width * samples + 1024
+
+
 def positive(name: str, value: int) -> int:
     """Check that an option is a positive integer."""
     if not isinstance(value, int) or value < 1:

@@ -17,6 +17,7 @@ from .arguments import (
     check_milestones,
     check_solver,
     check_until,
+    default_max_switches,
     positive,
     slots,
 )
@@ -43,7 +44,7 @@ def make_options(
     max_slides: int | None = None,
 ) -> Options:
     """Check what of a solve is static, and put it together; see `solve`."""
-    most = 2 * network.width * problem.samples + 1024
+    most = default_max_switches(network.width, problem.samples)
     milestones = check_milestones(milestones, problem, network)
     return Options(
         solver=check_solver(Taylor() if solver is None else solver),

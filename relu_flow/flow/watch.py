@@ -9,10 +9,10 @@ from .._compile import compiled
 from .fingerprint import Fingerprint
 from .host_loop import Pieces, Progress, run_pieces
 from .loop.context import Context, Options
-from .loop.iteration import iterate_until
+from .loop.iteration import going_on, iterate_until
 from .loop.result import finish
 from .loop.state import State, init
-from .trajectory import RESULTS, Trajectory
+from .trajectory import Trajectory
 
 _STEPS_A_PIECE = 8
 
@@ -30,6 +30,7 @@ def _loss(context: Context, state: State):
 
 _iterate = compiled(iterate_until)
 _finish = compiled(finish)
+_judge = eqx.filter_jit(going_on)
 
 
 def solve_watched(
@@ -60,7 +61,7 @@ def solve_watched(
 
 
 def _going_on(context: Context, state: State) -> bool:
-    return bool(state.result == RESULTS.successful) and float(state.t) < float(context.t1)
+    return bool(_judge(context, state, context.options.max_steps))
 
 
 def _report(context: Context, state: State) -> dict[str, float]:

@@ -158,3 +158,11 @@ class SquareLoss(AbstractLoss):
         """Return zeros: nothing needs to be remembered."""
         del target
         return jnp.zeros_like(pull)
+
+
+# Under which names studies and commands know them.
+LOSSES: dict[str, AbstractLoss] = {
+    "exponential": ExponentialLoss(),
+    "logistic": LogisticLoss(),
+    "square": SquareLoss(),
+}

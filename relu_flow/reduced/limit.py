@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._types import FloatArrayLike, FloatScalarLike, is_traced
 from ..flow import summary
-from ..flow.arguments import check_arguments, positive, slots
+from ..flow.arguments import check_arguments, default_max_switches, positive, slots
 from ..flow.forward import forward_only
 from ..flow.method.frame import Neurons
 from ..flow.trajectory import RESULTS, SwitchLog
@@ -309,7 +309,7 @@ def limit_flow(
         problem,
         network,
         start,
-        2 * network.width * problem.samples + 1024
+        default_max_switches(network.width, problem.samples)
         if max_switches is None
         else positive("max_switches", max_switches),
         slots(problem, max_slides),

@@ -8,14 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-_POSITIVE, _NEGATIVE, _DARK = "#c1440e", "#1f5a94", "#222222"
-_KIND_COLOURS = {
-    "activate": "#2a9d5c",
-    "deactivate": "#8a8a8a",
-    "slide_enter": "#7b2cbf",
-    "slide_exit_active": "#e0a100",
-    "slide_exit_inactive": "#d6336c",
-}
+from .style import DARK, NEGATIVE, POSITIVE, SWITCHES
 
 
 def run_figure(data: xr.Dataset, path: Path, title: str) -> None:
@@ -31,7 +24,7 @@ def run_figure(data: xr.Dataset, path: Path, title: str) -> None:
     time = data["time"].to_numpy()
     shown = time > 0
     for neuron, sign in enumerate(data["outer_sign"].to_numpy()):
-        style = {"color": _POSITIVE if sign > 0 else _NEGATIVE, "lw": 0.8, "alpha": 0.7}
+        style = {"color": POSITIVE if sign > 0 else NEGATIVE, "lw": 0.8, "alpha": 0.7}
         axes[0].plot(time[shown], data["alignment"][shown, neuron], **style)
         axes[1].plot(time[shown], data["log_norm"][shown, neuron] / np.log(10), **style)
     axes[0].set_ylabel("cosine to the centre\nof its class")
@@ -39,11 +32,11 @@ def run_figure(data: xr.Dataset, path: Path, title: str) -> None:
     axes[0].axhline(1, color="0.8", lw=0.8, zorder=0)
     axes[1].set_ylabel("norm of the inner\nweights (log10)")
     signs = [
-        Line2D([], [], color=_POSITIVE, label="output weight > 0"),
-        Line2D([], [], color=_NEGATIVE, label="output weight < 0"),
+        Line2D([], [], color=POSITIVE, label="output weight > 0"),
+        Line2D([], [], color=NEGATIVE, label="output weight < 0"),
     ]
     axes[0].legend(handles=signs, loc="upper left", fontsize=8, framealpha=0.9)
-    axes[2].plot(time[shown], data["loss"][shown], color=_DARK)
+    axes[2].plot(time[shown], data["loss"][shown], color=DARK)
     axes[2].set_yscale("log")
     axes[2].set_ylabel("loss")
     _raster(axes[3], data)
@@ -65,7 +58,7 @@ def _raster(axis: Axes, data: xr.Dataset) -> None:
         chosen = code == k
         if not chosen.any():
             continue
-        colour = _KIND_COLOURS[kind]
+        colour = SWITCHES[kind]
         size = 5 if chosen.sum() > 500 else 16
         axis.scatter(time[chosen], neuron[chosen], s=size, color=colour, lw=0, alpha=0.7)
         label = f"{kind.replace('_', ' ')} ({chosen.sum()})"

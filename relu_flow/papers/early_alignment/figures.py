@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
-_POSITIVE, _NEGATIVE, _DARK = "#c1440e", "#1f5a94", "#222222"
+from ...report.style import DARK, NEGATIVE, POSITIVE
+
 _RATES = ("#7b2cbf", "#b5179e", "#f28482", "#8a8a8a")
 _PUBLISHED = "#2a9d5c"
 
@@ -20,10 +21,10 @@ def draw_planar(data: xr.Dataset, path: Path) -> None:
     axes = figure.subplots(2, 3)
     for axis, shown in zip(axes[0], data["shown"].to_numpy(), strict=True):
         _plane(axis, data, int(shown))
-    signs = [("output weight > 0", _POSITIVE), ("output weight < 0", _NEGATIVE)]
+    signs = [("output weight > 0", POSITIVE), ("output weight < 0", NEGATIVE)]
     handles = [Line2D([], [], color=c, marker="o", ls="", ms=4, label=n) for n, c in signs]
     handles += [
-        Line2D([], [], color=_DARK, marker=m, ls="", ms=6, mfc="none", label=n)
+        Line2D([], [], color=DARK, marker=m, ls="", ms=6, mfc="none", label=n)
         for m, n in (("P", "input, label +1"), ("X", "input, label -1"))
         if n.endswith("+1") or bool((data["target"] < 0).any())
     ]
@@ -68,7 +69,7 @@ def draw_batches(data: xr.Dataset, path: Path) -> None:
         for colour, rate in zip(_RATES, data["rate"].to_numpy(), strict=False):
             values = data[f"descent_{name}"].sel(rate=rate)
             axis.plot(epochs, values, color=colour, lw=0.9, label=f"batches, rate {rate:g}")
-        axis.plot(epochs, data[name], color=_DARK, lw=1.6, ls="--", label="flow")
+        axis.plot(epochs, data[name], color=DARK, lw=1.6, ls="--", label="flow")
         if peak:
             axis.plot(*peak, marker="*", ms=11, ls="", color=_PUBLISHED, label="published peak")
         axis.set_xlabel("epoch of the paper")
@@ -88,15 +89,15 @@ def draw_inner(data: xr.Dataset, path: Path) -> None:
     for neuron, sign in enumerate(data["outer_sign"].to_numpy()):
         axes[0, 0].plot(
             time[shown], data["cosine"][shown, neuron], lw=0.7, alpha=0.7,
-            color=_POSITIVE if sign > 0 else _NEGATIVE,
+            color=POSITIVE if sign > 0 else NEGATIVE,
         )  # fmt: skip
     axes[0, 0].set_ylabel("cosine to $x_+$")
     handles = [
-        Line2D([], [], color=_POSITIVE, label="v = +1"),
-        Line2D([], [], color=_NEGATIVE, label="v = -1"),
+        Line2D([], [], color=POSITIVE, label="v = +1"),
+        Line2D([], [], color=NEGATIVE, label="v = -1"),
     ]
     axes[0, 0].legend(handles=handles, fontsize=8, loc="center right")
-    axes[0, 1].plot(time[shown], data["loss"][shown], color=_DARK, label="flow")
+    axes[0, 1].plot(time[shown], data["loss"][shown], color=DARK, label="flow")
     for colour, rate in zip(_RATES, data["rate"].to_numpy(), strict=False):
         axes[0, 1].plot(
             data["fine"][1:], data["descent_loss"].sel(rate=rate)[1:], color=colour, ls="--",
@@ -110,12 +111,12 @@ def draw_inner(data: xr.Dataset, path: Path) -> None:
     axes[0, 1].set_ylabel("loss")
     axes[0, 1].legend(fontsize=8)
     for name, label, colour in (
-        ("direction_rate", "change in direction", _NEGATIVE),
-        ("norm_rate", "change in norm", _POSITIVE),
+        ("direction_rate", "change in direction", NEGATIVE),
+        ("norm_rate", "change in norm", POSITIVE),
     ):
         values = data[name].to_numpy()[shown]
         axes[1, 0].plot(time[shown], values / values.max(), color=colour, label=label)
-    axes[1, 0].plot(time[shown], data["loss"][shown], color=_DARK, lw=1, label="loss")
+    axes[1, 0].plot(time[shown], data["loss"][shown], color=DARK, lw=1, label="loss")
     axes[1, 0].set_ylabel("relative to the largest")
     axes[1, 0].set_ylim(-0.03, 1.4)
     axes[1, 0].legend(fontsize=8, loc="upper right")
@@ -136,7 +137,7 @@ def _plane(axis: Axes, data: xr.Dataset, shown: int) -> None:
     at = data.sel(shown=shown)
     directions, log_norm = at["direction"].to_numpy(), at["log_norm"].to_numpy()
     length = np.exp(log_norm - log_norm.max())
-    colours = [_POSITIVE if s > 0 else _NEGATIVE for s in at["outer_sign"].to_numpy()]
+    colours = [POSITIVE if s > 0 else NEGATIVE for s in at["outer_sign"].to_numpy()]
     axis.add_patch(Circle((0, 0), 1, fill=False, color="0.85", lw=0.8))
     ends = length[:, None] * directions
     for end, colour in zip(ends, colours, strict=True):
@@ -146,7 +147,7 @@ def _plane(axis: Axes, data: xr.Dataset, shown: int) -> None:
     axis.scatter(*directions[there].T, s=12, c=np.array(colours)[there], lw=0, alpha=0.8, zorder=3)
     for sign, marker in ((1, "P"), (-1, "X")):
         chosen = data["input"].to_numpy()[data["target"].to_numpy() == sign]
-        axis.scatter(*(1.16 * chosen.T), s=38, marker=marker, c="none", edgecolors=_DARK, lw=0.9)
+        axis.scatter(*(1.16 * chosen.T), s=38, marker=marker, c="none", edgecolors=DARK, lw=0.9)
     axis.set_aspect("equal")
     axis.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), xticks=[], yticks=[])
     time = shown * data.attrs["paper_rate"]
@@ -168,7 +169,7 @@ def _losses(axis: Axes, data: xr.Dataset) -> None:
         own = data["loss"][0]
     else:
         own = data["loss"]
-    axis.plot(time, own, color=_DARK, lw=2, label="flow")
+    axis.plot(time, own, color=DARK, lw=2, label="flow")
     for colour, rate in zip(_RATES, data["rate"].to_numpy(), strict=False):
         one = data["descent_loss"].sel(rate=rate)
         axis.plot(time, one, color=colour, lw=1, ls="--", label=f"descent, rate {rate:g}")
@@ -188,9 +189,9 @@ def _phases(axis: Axes, data: xr.Dataset) -> None:
     time = data["time"].to_numpy()
     loss = data["loss"][0] if "seed" in data["loss"].dims else data["loss"]
     for values, label, colour in (
-        (data["direction_rate"], "change in direction", _NEGATIVE),
-        (data["norm_rate"], "change in norm", _POSITIVE),
-        (loss, "loss", _DARK),
+        (data["direction_rate"], "change in direction", NEGATIVE),
+        (data["norm_rate"], "change in norm", POSITIVE),
+        (loss, "loss", DARK),
     ):
         largest = float(values.max())
         axis.plot(time, values / largest, color=colour, label=f"{label} (largest {largest:.3g})")
@@ -221,9 +222,9 @@ def _alignment(axis: Axes, data: xr.Dataset) -> None:
     """Draw each neuron's cosine to the positive centre."""
     for neuron, sign in enumerate(data["outer_sign"].to_numpy()):
         alive = bool(data["alive"][neuron])
-        colour = (_POSITIVE if sign > 0 else _NEGATIVE) if alive else "0.75"
+        colour = (POSITIVE if sign > 0 else NEGATIVE) if alive else "0.75"
         axis.plot(data["time"], data["cosine"][:, neuron], color=colour, lw=0.8, alpha=0.7)
-    kinds = [("output weight > 0 at the end", _POSITIVE), ("< 0", _NEGATIVE)]
+    kinds = [("output weight > 0 at the end", POSITIVE), ("< 0", NEGATIVE)]
     if not bool(data["alive"].all()):
         kinds.append(("dead at the end", "0.75"))
     axis.legend(handles=[Line2D([], [], color=c, label=n) for n, c in kinds], fontsize=7,
@@ -235,14 +236,14 @@ def _alignment(axis: Axes, data: xr.Dataset) -> None:
 
 def _rank(axis: Axes, data: xr.Dataset) -> None:
     """Draw stable rank and squared spectral norm, each on its own axis."""
-    axis.plot(data["time"], data["stable_rank"], color=_DARK)
+    axis.plot(data["time"], data["stable_rank"], color=DARK)
     axis.set_ylabel("stable rank")
     axis.set_ylim(0, 10)
     other = axis.twinx()
-    other.plot(data["time"], data["square_norm"], color=_POSITIVE)
-    other.set_ylabel(r"$\|W\|_2^2$", color=_POSITIVE)
+    other.plot(data["time"], data["square_norm"], color=POSITIVE)
+    other.set_ylabel(r"$\|W\|_2^2$", color=POSITIVE)
     other.set_ylim(bottom=0)
-    other.tick_params(axis="y", colors=_POSITIVE)
+    other.tick_params(axis="y", colors=POSITIVE)
     _time_axis(axis, data)
 
 

@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-_POSITIVE, _NEGATIVE, _DARK, _FAINT = "#c1440e", "#1f5a94", "#222222", "0.6"
-_VARIANTS = {"centred": _POSITIVE, "uncentred": _NEGATIVE}
+from ...report.style import DARK, NEGATIVE, POSITIVE
+
+_FAINT = "0.6"
+_VARIANTS = {"centred": POSITIVE, "uncentred": NEGATIVE}
 _MARKERS = "osD^v"
 _SCALE = r"$\lambda$"
 
@@ -81,16 +83,16 @@ def course_figure(data: xr.Dataset, path: Path) -> None:
     time, steps = data["time"], data["step_time"]
     axis = axes[1, 0]
     alive = data["active"].isel(time=-1).to_numpy().astype(bool)
-    axis.plot(time, data["alignment"][:, alive], color=_POSITIVE, lw=0.7, alpha=0.6)
+    axis.plot(time, data["alignment"][:, alive], color=POSITIVE, lw=0.7, alpha=0.6)
     axis.plot(steps[::6], data["descent_mean_alignment"][::6], "k.", ms=4, label="descent, mean")
-    axis.plot(time, data["mean_alignment"], color=_DARK, lw=1.3, label="flow, mean")
+    axis.plot(time, data["mean_alignment"], color=DARK, lw=1.3, label="flow, mean")
     axis.set_ylabel(r"cosine of active neurons to $\gamma_{[n]}$")
     axis.set_ylim(0, 1.05)
     axis.legend(fontsize=8, loc="lower right")
     axis = axes[1, 1]
     for name, colour, label in (
-        ("nuclear", _POSITIVE, r"$\|W\|_*$"),
-        ("square_norm", _NEGATIVE, r"$\|\theta\|^2$"),
+        ("nuclear", POSITIVE, r"$\|W\|_*$"),
+        ("square_norm", NEGATIVE, r"$\|\theta\|^2$"),
     ):
         axis.plot(time, data[name], color=colour, lw=1.3, label=f"{label}, flow")
         axis.plot(steps[::6], data[f"descent_{name}"][::6], ".", color=colour, ms=4,
@@ -98,8 +100,8 @@ def course_figure(data: xr.Dataset, path: Path) -> None:
     axis.set_ylabel("nuclear norm, square norm")
     axis.legend(fontsize=8)
     axis = axes[2, 0]
-    axis.plot(time, data["loss"], color=_DARK, lw=1.3, label="flow")
-    axis.plot(steps[::6], data["descent_loss"][::6], ".", color=_POSITIVE, ms=4, label="descent")
+    axis.plot(time, data["loss"], color=DARK, lw=1.3, label="flow")
+    axis.plot(steps[::6], data["descent_loss"][::6], ".", color=POSITIVE, ms=4, label="descent")
     axis.set_yscale("log")
     axis.set_ylabel("loss")
     axis.legend(fontsize=8)
@@ -129,7 +131,7 @@ def _crossing_times(axis: Axes, data: xr.Dataset) -> None:
     """Draw when coordinates overtake against their eigenvalues."""
     seen = np.isfinite(data["crossing"].to_numpy())
     eigenvalue, crossing = data["eigenvalue"][seen], data["crossing"][seen]
-    axis.plot(eigenvalue, crossing, "o-", color=_DARK, ms=4, lw=0.7)
+    axis.plot(eigenvalue, crossing, "o-", color=DARK, ms=4, lw=0.7)
     named = np.inf
     for k, (x, y) in enumerate(zip(eigenvalue.to_numpy(), crossing.to_numpy(), strict=True)):
         if x > 0.76 * named:  # no room for a number beside the last one
@@ -159,8 +161,8 @@ def teachers_figure(data: xr.Dataset, path: Path) -> None:
     """Draw the learning of two opposite teachers, and the limit against the scale."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     axes = figure.subplots(1, 3)
-    colours = {1.0: _NEGATIVE, 3.0: _POSITIVE}
-    axes[0].plot(data["time"], data["loss"], color=_DARK, lw=1.3)
+    colours = {1.0: NEGATIVE, 3.0: POSITIVE}
+    axes[0].plot(data["time"], data["loss"], color=DARK, lw=1.3)
     axes[0].set_yscale("log")
     axes[0].set_ylim(bottom=max(1e-10, 0.3 * float(data["loss"].min())))
     axes[0].set_ylabel("loss")
@@ -177,7 +179,7 @@ def teachers_figure(data: xr.Dataset, path: Path) -> None:
     axes[2].set_ylabel(r"$\|W\|_*/\|W\|_F - 1$ of the limit")
     done = data.isel(exponent=data["final_loss"].to_numpy() < data.attrs["learnt"])
     scales = _powers(done["exponent"].to_numpy())
-    axes[2].plot(scales, done["spread"], "o-", color=_DARK, ms=4, lw=1)
+    axes[2].plot(scales, done["spread"], "o-", color=DARK, ms=4, lw=1)
     if scales.size:
         _slope_guide(axes[2], done["spread"], 1)
     _scale_axes(axes[2:])
@@ -216,8 +218,8 @@ def correlation_figure(data: xr.Dataset, path: Path) -> None:
     degrees = data["degrees"].to_numpy()
     reached = data["reached"].to_numpy() > 0
     for name, colour, label in (
-        ("spread", _POSITIVE, r"$\|W\|_*/\|W\|_F - 1$"),
-        ("miss", _NEGATIVE, r"$\|v - v^*\|$"),
+        ("spread", POSITIVE, r"$\|W\|_*/\|W\|_F - 1$"),
+        ("miss", NEGATIVE, r"$\|v - v^*\|$"),
     ):
         values = data[name].to_numpy()
         x = np.broadcast_to(degrees[:, None], values.shape)
@@ -228,7 +230,7 @@ def correlation_figure(data: xr.Dataset, path: Path) -> None:
     axes[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 0.08))
     axes[0].set_ylabel("of the limit\n(crosses: loss still above 1e-9)")
     share = np.mean(data["spread"].to_numpy() < 0.01, axis=1)
-    axes[1].plot(degrees, share, "o-", color=_DARK, ms=4, lw=1)
+    axes[1].plot(degrees, share, "o-", color=DARK, ms=4, lw=1)
     axes[1].set_ylim(-0.05, 1.05)
     axes[1].set_ylabel("share of draws with a limit of rank one")
     for axis in axes:
@@ -256,8 +258,8 @@ def sweep_figure(data: xr.Dataset, path: Path) -> None:
     axes[0].set_ylabel(r"$\|W\|_*/\|W\|_F - 1$" + "\n(dotted: where it crosses the line)")
     _scale_axes(axes[:1])
     draws = np.arange(trials)
-    axes[1].plot(draws, -data["promised"], "s", color=_NEGATIVE, label="the theorem's bound")
-    axes[1].plot(draws, -data["threshold"], "o", color=_POSITIVE, label="rank one breaks")
+    axes[1].plot(draws, -data["promised"], "s", color=NEGATIVE, label="the theorem's bound")
+    axes[1].plot(draws, -data["threshold"], "o", color=POSITIVE, label="rank one breaks")
     axes[1].set_yscale("log")
     axes[1].set_ylim(0.5, 100 * float(-data["promised"].min()))
     axes[1].set_xticks(draws)
@@ -275,7 +277,7 @@ def orthogonal_figure(data: xr.Dataset, path: Path) -> None:
     axes = figure.subplots(1, 3)
     exponents = data["exponent"].to_numpy()
     families = data["family"].to_numpy().tolist()
-    colours = ("#1f5a94", "#5aa0d8", "#7a1f00", "#c1440e", "#e0a100")
+    colours = (NEGATIVE, "#5aa0d8", "#7a1f00", POSITIVE, "#e0a100")
     for family, colour, marker in zip(families, colours, _MARKERS, strict=True):
         here = data.sel(family=family)
         excess = here["square_norm"] / here["least_norm"] - 1
@@ -305,9 +307,9 @@ def alignment_figure(data: xr.Dataset, path: Path) -> None:
         for k, sign in enumerate(here["sign"].to_numpy()):
             if sign == 0:
                 continue
-            colour = _POSITIVE if sign > 0 else _NEGATIVE
+            colour = POSITIVE if sign > 0 else NEGATIVE
             axis.plot(here["time"], here["cosine"][:, k], color=colour, lw=1.6, alpha=0.45)
-            axis.plot(here["time"], here["yardstick"][:, k], color=_DARK, lw=0.7, ls=(0, (4, 3)))
+            axis.plot(here["time"], here["yardstick"][:, k], color=DARK, lw=0.7, ls=(0, (4, 3)))
         axis.axvline(float(here["alignment_end"]), color=_FAINT, lw=0.8, ls=":")
         axis.set_title(f"{_SCALE} = {_power(exponent)}", fontsize=9)
         axis.set_xlabel("gradient-flow time")
@@ -315,7 +317,7 @@ def alignment_figure(data: xr.Dataset, path: Path) -> None:
     axes[0].set_ylabel(r"cosine to $\gamma_{[n]}$")
     late = data["late"].to_numpy()
     seen = (late > 0) & np.isfinite(late)
-    axes[3].plot(_powers(exponents[seen]), late[seen], "o-", color=_DARK, ms=4, lw=1,
+    axes[3].plot(_powers(exponents[seen]), late[seen], "o-", color=DARK, ms=4, lw=1,
                  label="measured")  # fmt: skip
     axes[3].plot(_powers(exponents), data["late_bound"], color=_FAINT, lw=1, label="Lemma 3")
     axes[3].set_yscale("log")

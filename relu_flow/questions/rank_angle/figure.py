@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ...report.page.data import scale_text
 from ...report.seeds import band, dots, shades
+from ...report.style import NEGATIVE
 
 
 def angle_figure(data: xr.Dataset, path: Path) -> None:
@@ -28,7 +29,7 @@ def angle_figure(data: xr.Dataset, path: Path) -> None:
     left.set_ylabel("fraction of seeds that end with rank one")
     left.set_ylim(-0.03, 1.03)
     smallest = degrees["rank"].sel(log_scale=scales.min()).transpose("max_angle", "seed")
-    dots(right, degrees["max_angle"].to_numpy(), smallest.to_numpy(), "#1f5a94", 2.5)
+    dots(right, degrees["max_angle"].to_numpy(), smallest.to_numpy(), NEGATIVE, 2.5)
     right.set_ylabel(f"effective rank at the end, scale {scale_text(scales.min())}, a dot a seed")
     for axis in (left, right):
         axis.axvline(math.degrees(math.pi / 4), color="0.5", ls=":", lw=1)

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from ...report.page.data import scale_text
 from ...report.seeds import band, shades
+from ...report.style import DISTINCT
 
-_COLOURS = {"one sign": "#1f5a94", "alternating": "#c2571a"}
+_COLOURS = {"one sign": DISTINCT[0], "alternating": DISTINCT[1]}
 _LINES = {"equal": ("o", "-"), "graded": ("s", "--")}
 
 
@@ -81,7 +82,7 @@ def _times(axis: Axes, data: xr.Dataset) -> None:
 
 
 def _widths(axis: Axes, data: xr.Dataset) -> None:
-    band(axis, data, "wide", "width", "#1f5a94", "graded norms, one sign")
+    band(axis, data, "wide", "width", DISTINCT[0], "graded norms, one sign")
     axis.set_xscale("log")
     widths = data["width"].to_numpy()
     axis.set_xticks(widths, [str(width) for width in widths])

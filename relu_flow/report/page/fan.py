@@ -7,34 +7,29 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
+from ..style import DARK, FAINT, NEGATIVE, NEUTRAL, POSITIVE, SWITCHES
 from .data import TIME, Collected, scale_text
 from .run import Rerun
-from .style import (
-    DARK,
-    DISTINCT,
-    FAINT,
-    NEGATIVE,
-    NEUTRAL,
-    POSITIVE,
-    Section,
-    escaped,
-    figure_html,
-    logarithmic,
-    number_text,
-    safe_json,
-    styled,
-)
+from .style import Section, escaped, figure_html, logarithmic, number_text, safe_json, styled
 
 _NEURONS, _SWITCHES, _INPUTS = 400, 20_000, 200  # most that are drawn
 _SHORTEST = 0.12  # length of the ray of the smallest neuron; the largest has 1
 _SIGNS = ((1.0, "outer weight > 0", POSITIVE), (-1.0, "outer weight < 0", NEGATIVE),
           (0.0, "outer weight 0", NEUTRAL))  # fmt: skip
 _KINDS = {
-    "activate": ("becomes active", "triangle-up", DISTINCT[2]),
-    "deactivate": ("becomes inactive", "triangle-down", DISTINCT[3]),
-    "slide_enter": ("begins to slide", "square", DISTINCT[5]),
-    "slide_exit_active": ("ends a slide, active", "triangle-up-open", DISTINCT[4]),
-    "slide_exit_inactive": ("ends a slide, inactive", "triangle-down-open", DISTINCT[6]),
+    "activate": ("becomes active", "triangle-up", SWITCHES["activate"]),
+    "deactivate": ("becomes inactive", "triangle-down", SWITCHES["deactivate"]),
+    "slide_enter": ("begins to slide", "square", SWITCHES["slide_enter"]),
+    "slide_exit_active": (
+        "ends a slide, active",
+        "triangle-up-open",
+        SWITCHES["slide_exit_active"],
+    ),
+    "slide_exit_inactive": (
+        "ends a slide, inactive",
+        "triangle-down-open",
+        SWITCHES["slide_exit_inactive"],
+    ),
 }
 
 

@@ -10,10 +10,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from ...study.statistics.outcomes import Interval
+from ..style import DARK, DISTINCT
 
-# Okabe and Ito's colours, which the colour-blind tell apart; the yellow is too faint on white.
-DISTINCT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")
-POSITIVE, NEGATIVE, NEUTRAL, DARK, FAINT = "#0072b2", "#d55e00", "#888888", "#222222", "#d8d8d8"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 ROWS = 40  # most points of the grid that a figure shows
 

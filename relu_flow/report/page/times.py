@@ -6,9 +6,9 @@ from plotly.subplots import make_subplots
 
 from ...study.statistics.outcomes import SUCCESS, Interval
 from ...study.statistics.survival import Survival, survival
+from ..style import DISTINCT
 from .data import TIME, Collected, Quantity
 from .style import (
-    DISTINCT,
     Section,
     colours_of,
     escaped,

@@ -19,7 +19,7 @@ from ...data.teacher import single_neuron
 from ...data.teachers import several_neurons
 from ...data.trapped import three_points
 from ...model import initialisers
-from ...model.loss import AbstractLoss, ExponentialLoss, LogisticLoss, SquareLoss
+from ...model.loss import LOSSES
 from ...model.network import TwoLayerReLU
 from ...model.problem import Problem
 from ...observe import angle, kernel, margin, observables, pattern, rank
@@ -108,12 +108,6 @@ FAMILIES: dict[str, Family] = {
         lambda key, **settings: digits(**settings),
         {"classes": "pair", "samples": "size"},
     ),
-}
-
-LOSSES: dict[str, AbstractLoss] = {
-    "exponential": ExponentialLoss(),
-    "logistic": LogisticLoss(),
-    "square": SquareLoss(),
 }
 
 # Each from a key, width, features, the log scale, and parameters of its own.

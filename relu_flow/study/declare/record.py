@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...flow.arguments import default_max_switches
 from ...model.switch import SwitchKind
 from .spec import Study
 
@@ -40,7 +41,8 @@ SWITCH_COLUMNS = {
 
 def slots(study: Study, samples: int, width: int) -> int:
     """Return how many switches of a run there is room for."""
-    return 2 * width * samples + 1024 if study.max_switches is None else study.max_switches
+    most = default_max_switches(width, samples)
+    return most if study.max_switches is None else study.max_switches
 
 
 def lane_schema(

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from .families import FAMILIES, INITIALISERS, LOSSES, OBSERVABLES
+from .families import FAMILIES, INITIALISERS, OBSERVABLES
 from .settings import as_values, house_message, initialiser_table, settings_table
 
 FORMAT = 1  # of the store; part of the hash
@@ -352,6 +352,3 @@ def _one_of(key: str, name: object, table) -> str:
     if not isinstance(name, str) or name not in table:
         raise ValueError(f"Argument `{key}` must be one of {sorted(table)}, but it is {name!r}.")
     return name
-
-
-__all__ = ["FORMAT", "LOSSES", "MilestoneSpec", "RecordSpec", "Study"]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from ....report.figure import _DARK, _KIND_COLOURS, _NEGATIVE, _POSITIVE
+from ....report.style import DARK, NEGATIVE, POSITIVE, SWITCHES
 
 _PALE = "0.55"
 _NAME_WIDTH = 0.2
@@ -65,17 +65,17 @@ def _course(axes: dict[str, Axes], data: xr.Dataset) -> None:
     """Draw what is a function of time."""
     time = data["time"].to_numpy()
     heavy, light = data["heavy"].to_numpy(), data["light"].to_numpy()
-    axes["loss"].plot(time, heavy + light, color=_DARK)
+    axes["loss"].plot(time, heavy + light, color=DARK)
     axes["loss"].plot(time, data["accuracy"], color="#2a9d5c", drawstyle="steps-post")
     axes["loss"].set_ylim(0, 1.08)
-    for name, colour in (("plus", _POSITIVE), ("minus", _NEGATIVE)):
+    for name, colour in (("plus", POSITIVE), ("minus", NEGATIVE)):
         axes["output"].plot(time, data[name], color=colour)
         if f"planar_{name}" in data:
             axes["output"].plot(time, data[f"planar_{name}"], color="k", lw=1, ls=(0, (2, 4)))
     axes["output"].axhline(0, color="0.8", lw=0.8, zorder=0)
     cosine = np.cos(float(data.attrs["angle"]))
-    axes["ratio"].plot(time, heavy / light, color=_DARK)
-    for level, colour in ((1 / cosine, _POSITIVE), (cosine, _NEGATIVE)):
+    axes["ratio"].plot(time, heavy / light, color=DARK)
+    for level, colour in ((1 / cosine, POSITIVE), (cosine, NEGATIVE)):
         axes["ratio"].axhline(level, color=colour, lw=0.9, ls="--", zorder=0)
     axes["ratio"].axhline(float(data.attrs["limit"]), color=_PALE, lw=0.9, ls=":", zorder=0)
     axes["ratio"].set_yscale("log")
@@ -85,17 +85,17 @@ def _course(axes: dict[str, Axes], data: xr.Dataset) -> None:
     positive = data["positive"].to_numpy().astype(bool)
     alive = data["log_norm"].to_numpy()[-1] > data["log_norm"].to_numpy()[-1].max() - 9
     for name, mask, colour in (
-        ("on_plus", ~positive & alive, _NEGATIVE),
-        ("on_minus", positive & alive, _POSITIVE),
+        ("on_plus", ~positive & alive, NEGATIVE),
+        ("on_minus", positive & alive, POSITIVE),
     ):
         shares = data[name].to_numpy()[:, mask]
         axes["weight"].plot(time, shares, color=colour, lw=0.8, alpha=0.7)
     axes["weight"].set_ylim(-0.05, 1.08)
     norms = data["log_norm"].to_numpy() / np.log(10)
     for neuron in range(norms.shape[1]):
-        colour = _POSITIVE if positive[neuron] else _NEGATIVE
+        colour = POSITIVE if positive[neuron] else NEGATIVE
         axes["norm"].plot(time, norms[:, neuron], color=colour, lw=0.8, alpha=0.6)
-    for kind, colour in _KIND_COLOURS.items():
+    for kind, colour in SWITCHES.items():
         chosen = data["switch_kind"].to_numpy() == kind
         axes["raster"].scatter(
             data["switch_time"].to_numpy()[chosen], data["switch_neuron"].to_numpy()[chosen],
@@ -129,18 +129,18 @@ def _legends(axes: dict[str, Axes], data: xr.Dataset) -> None:
     line = lambda colour, label, **style: Line2D([], [], color=colour, label=label, **style)
     limit = data.attrs["limit_name"]
     entries = {
-        "loss": [line(_DARK, "loss"), line("#2a9d5c", "accuracy")],
-        "output": [line(_POSITIVE, "f(x₊)"), line(_NEGATIVE, "f(x₋)")],
+        "loss": [line(DARK, "loss"), line("#2a9d5c", "accuracy")],
+        "output": [line(POSITIVE, "f(x₊)"), line(NEGATIVE, "f(x₋)")],
         "ratio": [
-            line(_POSITIVE, "1/cos Δ: positives slide below", ls="--"),
-            line(_NEGATIVE, "cos Δ: negatives slide above", ls="--"),
+            line(POSITIVE, "1/cos Δ: positives slide below", ls="--"),
+            line(NEGATIVE, "cos Δ: negatives slide above", ls="--"),
             line(_PALE, f"limit {limit}", ls=":"),
         ],
         "weight": [
-            line(_NEGATIVE, "of x₊ for negative neurons"),
-            line(_POSITIVE, "of x₋ for positive neurons"),
+            line(NEGATIVE, "of x₊ for negative neurons"),
+            line(POSITIVE, "of x₋ for positive neurons"),
         ],
-        "norm": [line(_POSITIVE, "output weight > 0"), line(_NEGATIVE, "output weight < 0")],
+        "norm": [line(POSITIVE, "output weight > 0"), line(NEGATIVE, "output weight < 0")],
     }
     if "planar_plus" in data:
         entries["output"].append(line("k", "planar model", lw=1, ls=(0, (2, 4))))
@@ -149,7 +149,7 @@ def _legends(axes: dict[str, Axes], data: xr.Dataset) -> None:
     present = set(data["switch_kind"].to_numpy())
     handles = [
         Line2D([], [], color=colour, marker="o", ls="", label=kind.replace("_", " "))
-        for kind, colour in _KIND_COLOURS.items()
+        for kind, colour in SWITCHES.items()
         if kind in present
     ]
     axes["raster"].legend(handles=handles, fontsize=8, loc="best", framealpha=0.9)
@@ -174,7 +174,7 @@ def draw_neurons(axis: Axes, place: xr.Dataset) -> None:
         place: `azimuth`, `place_log_norm` and `positive` by neuron; attribute `angle`.
     """
     half = float(place.attrs["angle"]) / 2
-    for azimuth, colour, label in ((half, _POSITIVE, "x₊"), (-half, _NEGATIVE, "x₋")):
+    for azimuth, colour, label in ((half, POSITIVE, "x₊"), (-half, NEGATIVE, "x₋")):
         normal = azimuth + np.pi / 2
         ends = 1.25 * np.array([np.cos(normal), np.sin(normal)])
         axis.plot([-ends[0], ends[0]], [-ends[1], ends[1]], color=colour, lw=0.8, ls="--")
@@ -188,7 +188,7 @@ def draw_neurons(axis: Axes, place: xr.Dataset) -> None:
     positive = place["positive"].to_numpy().astype(bool)
     azimuth = place["azimuth"].to_numpy()
     x, y = length * np.cos(azimuth), length * np.sin(azimuth)
-    for mask, colour in ((positive, _POSITIVE), (~positive, _NEGATIVE)):
+    for mask, colour in ((positive, POSITIVE), (~positive, NEGATIVE)):
         for j in np.flatnonzero(mask):
             axis.plot([0, x[j]], [0, y[j]], color=colour, lw=0.6, alpha=0.5)
         axis.scatter(x[mask], y[mask], s=11, color=colour, alpha=0.8, lw=0, zorder=3)

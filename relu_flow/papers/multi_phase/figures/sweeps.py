@@ -16,10 +16,10 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from ....report.figure import _DARK, _NEGATIVE, _POSITIVE
+from ....report.style import DARK, NEGATIVE, POSITIVE
 
 _TITLES = {"fixed": "output layer fixed", "both": "both layers trained"}
-_RUNS = ("#1f5a94", "#7b2cbf", "#c1440e", "#2a9d5c", "#e0a100", "#0f8b8d", "#6b705c",
+_RUNS = ("#0072b2", "#7b2cbf", "#d55e00", "#2a9d5c", "#e0a100", "#0f8b8d", "#6b705c",
          "#d6336c", "#5c4d3c")  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def descent_figure(data: xr.Dataset, path: Path) -> None:
 
 def _outputs(axis: Axes, data: xr.Dataset, name: str) -> None:
     time = data[f"{name}_time"].to_numpy()
-    for side, colour, label in (("plus", _POSITIVE, "f(x₊)"), ("minus", _NEGATIVE, "f(x₋)")):
+    for side, colour, label in (("plus", POSITIVE, "f(x₊)"), ("minus", NEGATIVE, "f(x₋)")):
         axis.plot(time, data[f"{name}_flow_{side}"], color=colour, label=f"{label}, flow")
         rate = float(data[f"{name}_rate"][0])
         axis.plot(
@@ -94,8 +94,8 @@ def _duties(axis: Axes, data: xr.Dataset, name: str) -> None:
     """Draw the weights of slides over time and descent's duty cycles on them."""
     time, at = data[f"{name}_time"].to_numpy(), data[f"{name}_duty_time"].to_numpy()
     for kind, colour, label in (
-        ("on_plus", _NEGATIVE, "of x₊, negative neurons"),
-        ("on_minus", _POSITIVE, "of x₋, positive neurons"),
+        ("on_plus", NEGATIVE, "of x₊, negative neurons"),
+        ("on_minus", POSITIVE, "of x₋, positive neurons"),
     ):
         axis.plot(time, data[f"{name}_share_{kind}"], color=colour, label=f"weight {label}")
         axis.plot(
@@ -137,15 +137,15 @@ def alpha_figure(data: xr.Dataset, path: Path) -> None:
         title="lines: planar model; circles: flow",
         title_fontsize=8,
     )
-    middle.plot(grid, data["limit"], color=_DARK, label="limit, closed form")
-    middle.plot([], [], "o", color=_DARK, mfc="none", label=f"flow at t = {time[-1]:g}")
+    middle.plot(grid, data["limit"], color=DARK, label="limit, closed form")
+    middle.plot([], [], "o", color=DARK, mfc="none", label=f"flow at t = {time[-1]:g}")
     middle.set(xscale="log", xlabel="α = m₋/m₊", ylabel="A / B in the end")
     middle.legend(fontsize=8, loc="lower right")
     _branches(middle, cosine)
     _branches(right, cosine)
     gamma = float(data.attrs["gamma"])
     names = ("f₋ = 0", "positives slide (t₃)", "negatives leave (t₄)")
-    for event, (name, colour) in enumerate(zip(names, (_DARK, _POSITIVE, _NEGATIVE), strict=True)):
+    for event, (name, colour) in enumerate(zip(names, (DARK, POSITIVE, NEGATIVE), strict=True)):
         form = data["form"].to_numpy()[:, event]
         right.plot(grid, np.where(np.isfinite(form), form, np.nan), color=colour, label=name)
         # Times scale as one over the sum of both gammas.
