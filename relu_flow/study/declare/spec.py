@@ -194,13 +194,15 @@ class Study(BaseModel):
         steps = max(sizes[name] for name in lists) if lists else 1
         grid = math.prod(sizes[name] for name in lists) if self.combine == "grid" else steps
         fixed = {n: v[0] for n, v in self.lists().items() if len(v) == 1}
+        axes = " x ".join(f"{size} {name}" for name, size in sizes.items())
+        until = f", or when {self.until} is reached" if self.until else ""
         rows = [
-            ("runs", f"{sizes['seed'] * grid}: " + " x ".join(f"{n} {k}" for k, n in sizes.items())),
+            ("runs", f"{sizes['seed'] * grid}: {axes}"),
             ("data", self.data["family"]),
             ("fixed", ", ".join(f"{name} {value:.6g}" if isinstance(value, float)
                                 else f"{name} {value}" for name, value in fixed.items())),
             ("network", f"{self.initialiser['name']}, vary {self.vary}"),
-            ("end", f"t1 {self.t1:g}" + (f", or when {self.until} is reached" if self.until else "")),
+            ("end", f"t1 {self.t1:g}{until}"),
             ("milestones", ", ".join(f"{m.name} ({m.observable} at {m.level:g})"
                                      for m in self.milestones)),
             ("kept", ", ".join([*self.record.end, *self.record.at_times, *self.record.at_milestones,
