@@ -9,7 +9,7 @@ far enough to tell.
 import enum
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -21,6 +21,9 @@ from ..observe.pattern import Switching
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Made = TypeVar("Made")
 
 
 class Outcome(enum.Enum):
@@ -53,16 +56,28 @@ class Evidence(eqx.Module):
         network: The network at time zero.
         flow: The run, with dense output.
         end: The time up to which the run goes.
+        kept: What has been made of this evidence, by the function that made it (see `once`).
     """
 
     problem: Problem
     network: TwoLayerReLU
     flow: Flow
     end: float
+    kept: dict[Callable[..., Any], Any] = eqx.field(static=True)
 
     def __init__(self, problem: Problem, network: TwoLayerReLU, flow: Flow):
         self.problem, self.network, self.flow = problem, network, flow
         self.end = float(flow.ts[-1])
+        self.kept = {}
+
+    def once(self, make: Callable[["Evidence"], Made]) -> Made:
+        """Return what a function makes of this evidence; it is asked once.
+
+        Claims about one run share what they measure on it. It goes when the evidence goes.
+        """
+        if make not in self.kept:
+            self.kept[make] = make(self)
+        return self.kept[make]
 
 
 class Hypothesis(eqx.Module):

@@ -13,7 +13,7 @@ from jaxtyping import Array
 import relu_flow as rf
 from relu_flow.claims.verdict import Evidence, Outcome
 from relu_flow.papers.early_alignment import theory
-from relu_flow.papers.early_alignment.theory.measured import record
+from relu_flow.papers.early_alignment.theory.measured import measure
 
 from ... import problems
 
@@ -136,7 +136,7 @@ def test_the_theorem_holds_with_its_scale_met_literally(case, six, three):
 def test_t_2_is_when_an_output_reaches_a_quarter(six):
     """Assert the bisected time on the network's own outputs."""
     problem, network, flow = six["moderate"]
-    held = record(Evidence(problem, network, flow))
+    held = measure(Evidence(problem, network, flow))
     for time, mask in zip(held.t_2, (problem.targets > 0, problem.targets < 0), strict=True):
         networks = jax.vmap(flow.network_at)(jnp.linspace(0.9 * time, time, 64))
         sizes = jnp.max(jnp.abs(jax.vmap(problem.predictions)(networks))[:, mask], axis=1)
@@ -294,12 +294,15 @@ def test_what_holds_of_any_state_is_refuted_by_a_false_record(tale, six):
     """Assert that claims no flow can break see a record that is false."""
     name, where, factor = RECORD_TALES[tale]
     problem, network, flow = six["literal"]
-    held = record(Evidence(problem, network, flow))
+    held = measure(Evidence(problem, network, flow))
     false = eqx.tree_at(where, held, factor * where(held))
     claim = next(claim for claim in theory.claims if claim.name == name)
-    found = claim.check(Evidence(problem, network, false))
+    evidence = Evidence(problem, network, flow)
+    evidence.kept[measure] = false
+    found = claim.check(evidence)
     assert not found.conclusion_holds, str(found)
-    assert claim.check(Evidence(problem, network, held)).outcome is Outcome.HOLDS
+    evidence.kept[measure] = held
+    assert claim.check(evidence).outcome is Outcome.HOLDS
 
 
 def flipped(problem, network):

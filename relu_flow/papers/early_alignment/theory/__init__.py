@@ -18,7 +18,7 @@ from ....claims.verdict import Claim, Evidence, Flow, Verdict
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from . import directions, growth, patterns
-from .measured import record
+from .measured import measure
 from .parameters import Constants as Constants, constants as constants, restated
 
 claims: tuple[Claim, ...] = (
@@ -50,5 +50,4 @@ def examine(
         ValueError: If `log_epsilon` is so far off that $W_0$ overflows.
     """
     evidence = Evidence(problem, restated(network, log_epsilon), trajectory)
-    sampled = Evidence(problem, evidence.network, record(evidence))
-    return tuple(claim.check(sampled) for claim in claims)
+    return tuple(claim.check(evidence) for claim in claims)

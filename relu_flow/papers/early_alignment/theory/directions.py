@@ -11,13 +11,13 @@ from jaxtyping import Float
 
 from ....claims.verdict import Claim, Comparison, Evidence
 from .hypotheses import FLOW, ROUNDING, SMALL, asking, compare, loss_of_lemma_2
-from .measured import record
+from .measured import measure
 
 _SOURCE = "Min, Mallada, Vidal (2024), "
 
 
 def _balance(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     turned = int(np.sum(np.any(np.sign(held.outer) != held.favours, axis=0)))
     error = np.max(np.abs(np.abs(held.outer) - 1))
     yield compare("largest ||v_j|/||w_j|| - 1| (sampled)", error, "<=", 0.0, tolerance=ROUNDING)
@@ -25,14 +25,14 @@ def _balance(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _lemma_2(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     small = np.abs(held.output) <= 1
     found = np.max(np.abs(held.defect[small]), initial=0.0)
     yield compare("largest |pull/pull(0) - 1| over |output| (sampled)", found, "<=", 2.0)
 
 
 def _lemma_3(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     limits, early = held.constants, held.times <= held.constants.horizon
     reached = evidence.end >= limits.horizon
     norm = 2 * np.max(held.log_norm[early], initial=-np.inf)
@@ -46,7 +46,7 @@ def _lemma_3(evidence: Evidence) -> Iterable[Comparison]:
 
 def drives(evidence: Evidence) -> Float[np.ndarray, "times width features"]:
     """Return $x_a(w_j)$ for the pattern after each time."""
-    held = record(evidence)
+    held = evidence.once(measure)
     return (held.active * held.signs) @ np.asarray(evidence.problem.inputs)
 
 
@@ -60,7 +60,7 @@ def direction_errors(evidence: Evidence):
     Returns:
         The vectors (zero where all outputs are), and the log of the largest output.
     """
-    held = record(evidence)
+    held = evidence.once(measure)
     top = np.max(held.log_size, axis=1)
     share = np.exp(held.log_size - np.where(np.isfinite(top), top, 0.0)[:, None])
     weight = held.constants.pull * held.signs * held.defect * share
@@ -72,12 +72,12 @@ def direction_errors(evidence: Evidence):
 def _lemma_4(evidence: Evidence) -> Iterable[Comparison]:
     errors, top = direction_errors(evidence)
     found = np.max(np.linalg.norm(errors[top <= 0], axis=-1), initial=0.0)
-    bound = record(evidence).constants.error_per_output
+    bound = evidence.once(measure).constants.error_per_output
     yield compare("direction's error over largest output (sampled)", found, "<=", bound)
 
 
 def _lemma_10(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     errors, top = direction_errors(evidence)
     inputs = np.asarray(evidence.problem.inputs)
     centers = [held.signs[held.signs == s] @ inputs[held.signs == s] for s in (1.0, -1.0)]
@@ -101,7 +101,7 @@ def limit_drift(evidence: Evidence):
     Returns:
         The drift over each interval between samples, and the log of $(e^{G\Delta}-1)/G$.
     """
-    held = record(evidence)
+    held = evidence.once(measure)
     drive = held.constants.pull * drives(evidence)[:-1]
     speed = np.linalg.norm(drive, axis=-1)
     unit = drive / np.where(speed > 0, speed, 1.0)[..., None]
@@ -119,7 +119,7 @@ def limit_drift(evidence: Evidence):
 
 
 def _lemma_1(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     limits, early = held.constants, held.times <= held.constants.horizon
     reached = evidence.end >= limits.horizon
     errors, top = direction_errors(evidence)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....claims.verdict import Claim, Comparison, Evidence
 from .hypotheses import ROUNDING, THEOREM, all_in_place, asking, compare, compare_time, occupied
-from .measured import Measured, record
+from .measured import Measured, measure
 
 _SOURCE = "Min, Mallada, Vidal (2024), "
 
@@ -29,7 +29,7 @@ def _log_mass(held: Measured, favoured: int):
 
 
 def _invariance(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     since = all_in_place(held)
     left = np.sum(held.final_stays & held.stays.left)
     later = held.times >= since
@@ -44,7 +44,7 @@ def _invariance(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _alignment(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     since, inputs = all_in_place(held), np.asarray(evidence.problem.inputs)
     for favoured, name in _classes(held):
         center = np.sum(inputs[held.signs == 1.0 - 2.0 * favoured], axis=0)
@@ -60,7 +60,7 @@ def _alignment(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _norms(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     limits = held.constants
     decay = 4 * limits.samples * limits.pull * limits.x_max
     later = held.times >= all_in_place(held)
@@ -82,7 +82,7 @@ def _norms(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _second_time(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     limits, since = held.constants, all_in_place(held)
     for favoured, name in _classes(held):
         time, what = held.t_2[favoured], f"t_2^{name}"
@@ -94,7 +94,7 @@ def _second_time(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _mass(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     for favoured, name in _classes(held):
         reached = bool(np.isfinite(held.t_2[favoured]))
         at = min(np.searchsorted(held.times, held.t_2[favoured]), len(held.times) - 1)
@@ -107,7 +107,7 @@ def _mass(evidence: Evidence) -> Iterable[Comparison]:
 
 def _loss(evidence: Evidence) -> Iterable[Comparison]:
     r"""Compare the loss with its bound after $t_2$, in units in which it is one at $t_2$."""
-    held = record(evidence)
+    held = evidence.once(measure)
     t_2 = max(held.t_2)
     later = held.times >= t_2
     total = np.sum(held.class_loss, axis=1)[later]
@@ -129,7 +129,7 @@ def _lemma_15(evidence: Evidence) -> Iterable[Comparison]:
     start. This holds exactly, with nothing differentiated. Both sides get the same factor
     from the pull.
     """
-    held = record(evidence)
+    held = evidence.once(measure)
     for favoured, name in _classes(held):
         t_2 = held.t_2[favoured]
         reached = bool(np.isfinite(t_2)) and t_2 < evidence.end
@@ -159,7 +159,7 @@ def _rank(evidence: Evidence) -> Iterable[Comparison]:
     are, and all values then sum to at most $h \cdot 2\epsilon W_{\max}^2/\sqrt h$ (Lemma 3).
     Before that time the excess alone suffices.
     """
-    held = record(evidence)
+    held = evidence.once(measure)
     limits = held.constants
     for name, excess in (
         ("", limits.log_rank_excess),
@@ -187,7 +187,7 @@ def _growth(evidence: Evidence) -> Iterable[Comparison]:
     logistic loss as $2\log(1 + u) \ge u$ up to $u = 1$): so
     $\|W\|_F^2 \ge \ln(cn/L)/X_{\max}$, which the bound on the loss sends to infinity.
     """
-    held = record(evidence)
+    held = evidence.once(measure)
     limits, t_2 = held.constants, max(held.t_2)
     reached = bool(np.isfinite(t_2))
     at = min(np.searchsorted(held.times, t_2), len(held.times) - 1)

@@ -9,7 +9,7 @@ import numpy as np
 from ....claims.verdict import Comparison, Evidence, Hypothesis
 from ....model.loss import ExponentialLoss, LogisticLoss, SquareLoss
 from ....observe.observables import balancedness_error
-from .measured import Measured, record
+from .measured import Measured, measure
 
 ROUNDING = 1e-9  # of cosines, logarithms and ratios of a run at rtol 1e-12, with room to spare
 _BALANCED = 1e-12
@@ -64,23 +64,23 @@ def balanced(evidence: Evidence) -> Hypothesis:
     error = float(balancedness_error(evidence.problem, evidence.network))
     return Hypothesis(
         "|v_j| = ||w_j|| > 0 at the start",
-        min(_BALANCED - error, record(evidence).constants.w_min),
+        min(_BALANCED - error, evidence.once(measure).constants.w_min),
     )
 
 
 def separable(evidence: Evidence) -> Hypothesis:
     """Ask for Assumption 1."""
-    return Hypothesis("Assumption 1: mu > 0", record(evidence).constants.mu)
+    return Hypothesis("Assumption 1: mu > 0", evidence.once(measure).constants.mu)
 
 
 def avoidable(evidence: Evidence) -> Hypothesis:
     """Ask for Assumption 2."""
-    return Hypothesis("Assumption 2: zeta_2 > 0", record(evidence).constants.zeta_2)
+    return Hypothesis("Assumption 2: zeta_2 > 0", evidence.once(measure).constants.zeta_2)
 
 
 def scale_of_lemma_3(evidence: Evidence) -> Hypothesis:
     """Ask for Lemma 3's scale."""
-    held = record(evidence).constants
+    held = evidence.once(measure).constants
     return Hypothesis(
         "scale at most Lemma 3's (in logarithms)", held.log_lemma_3_scale - held.log_epsilon
     )
@@ -88,7 +88,7 @@ def scale_of_lemma_3(evidence: Evidence) -> Hypothesis:
 
 def scale_of_the_theorem(evidence: Evidence) -> Hypothesis:
     """Ask for eq. (28)."""
-    held = record(evidence).constants
+    held = evidence.once(measure).constants
     return Hypothesis(
         "scale at most eq. (28)'s (in logarithms)", held.log_scale_bound - held.log_epsilon
     )
@@ -96,7 +96,7 @@ def scale_of_the_theorem(evidence: Evidence) -> Hypothesis:
 
 def occupied(evidence: Evidence) -> Hypothesis:
     r"""Ask that for each class some neuron of its sign is active on it: $S_\pm$ will hold one."""
-    held = record(evidence)
+    held = evidence.once(measure)
     margins = [
         float(np.max(held.cosines[0][np.ix_(held.favours == sign, held.signs == sign)], initial=-1))
         for sign in (1.0, -1.0)

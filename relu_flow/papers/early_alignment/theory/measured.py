@@ -47,10 +47,9 @@ class Stays(eqx.Module):
 
 
 class Measured(eqx.Module):
-    r"""A run and what was read off it; a `Flow` itself.
+    r"""What was read off a run.
 
     Attributes:
-        flow: The run.
         constants: The theorem's constants.
         times: When it was sampled, ascending.
         clear: Whether no switch lies within the interval that starts at a time (always,
@@ -73,7 +72,6 @@ class Measured(eqx.Module):
             rounding; `inf` if that was not reached.
     """
 
-    flow: Flow
     constants: Constants
     times: Float[np.ndarray, " times"]
     clear: Bool[np.ndarray, " times"]
@@ -94,29 +92,10 @@ class Measured(eqx.Module):
     t_2: tuple[float, float]
 
     @property
-    def ts(self):
-        """Times of the run."""
-        return self.flow.ts
-
-    @property
-    def switches(self) -> Switches:
-        """Log of switches of the run."""
-        return self.flow.switches
-
-    @property
-    def initial_sides(self):
-        """Initial modes of the run."""
-        return self.flow.initial_sides
-
-    @property
     def unexplained(self) -> Bool[np.ndarray, "times width samples"]:
         """Where a sign of a preactivation is not that of the log, beyond rounding."""
         inside, outside = self.cosines > ON_THE_HYPERPLANE, self.cosines < -ON_THE_HYPERPLANE
         return np.where(self.active, outside, inside)
-
-    def network_at(self, t: FloatScalarLike) -> TwoLayerReLU:
-        """Return the network at a time of the run."""
-        return self.flow.network_at(t)
 
     @property
     def own(self) -> Bool[np.ndarray, "width samples"]:
@@ -147,13 +126,6 @@ class Measured(eqx.Module):
         return inside & (self.favours == sign)
 
 
-def record(evidence: Evidence) -> Measured:
-    """Return the evidence's flow sampled, as it is if it has been sampled before."""
-    if isinstance(evidence.flow, Measured):
-        return evidence.flow
-    return _sample(evidence, constants(evidence.problem, evidence.network))
-
-
 def switch_rows(switches: Switches, end: float):
     """Return times, neurons, samples and kinds of the switches up to the end, as arrays."""
     times = np.asarray(switches.time)
@@ -162,7 +134,9 @@ def switch_rows(switches: Switches, end: float):
     return times[held], *(np.asarray(column)[held] for column in columns)
 
 
-def _sample(evidence: Evidence, held: Constants) -> Measured:
+def measure(evidence: Evidence) -> Measured:
+    """Sample the run, densely where it matters; ask for it by `evidence.once(measure)`."""
+    held = constants(evidence.problem, evidence.network)
     problem, flow, end = evidence.problem, evidence.flow, evidence.end
     signs = class_signs(problem)
     t_2 = _first_above_quarter(problem, flow, signs, end)
@@ -185,7 +159,6 @@ def _sample(evidence: Evidence, held: Constants) -> Measured:
     classes = [np.sum(losses[:, signs == sign], axis=1) for sign in (1.0, -1.0)]
     stays, active = _patterns(evidence, times)
     return Measured(
-        flow=flow,
         constants=held,
         times=times,
         clear=clear,

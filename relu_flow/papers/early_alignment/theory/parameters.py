@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...._types import FloatScalarLike
+from ....data.separable import separability_check
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 
@@ -49,13 +50,16 @@ class Constants(eqx.Module):
             an input (derived; at least $\mu^2$).
         zeta_2: From Assumption 2: one minus the square of the largest cosine of an initial
             neuron to the sum of the class it must avoid (zero if that cosine is negative).
+        xi: Lemma 9's $\xi$: $|\cos(p, q)| \le \sqrt{1-\xi}$ for $p \in K$, $q \notin S_\pm$.
+            The best such number, $\mu^2$.
         cone_miss: $2^{-|V_+|}$ and $2^{-|V_-|}$: by how much the probability that $S_+$
             ($S_-$) holds a neuron at the end may fall short of one, for a Gaussian $W_0$.
 
     Source:
         Min, Mallada, Vidal, "Early Neuron Alignment in Two-layer ReLU Networks with Small
         Initialization" (2024), section 3 and the proofs of Lemmas 3 to 11 and Theorem 1. The
-        best $\zeta_1$ and $\xi$ are derived in `zeta_1` above and `xi` below.
+        best $\zeta_1$ and $\xi$ are derived in `relu_flow.separability_check`, which measures the
+        data.
     """
 
     samples: int
@@ -71,17 +75,8 @@ class Constants(eqx.Module):
     w_min: float
     zeta_1: float
     zeta_2: float
+    xi: float
     cone_miss: tuple[float, float]
-
-    @property
-    def xi(self) -> float:
-        r"""Lemma 9's $\xi$: $|\cos(p, q)| \le \sqrt{1-\xi}$ for $p \in K$, $q \notin S_\pm$.
-
-        It is $\mu^2$. Derivation: $q \notin S_+$ means $y_i\langle x_i, q\rangle \le 0$ for
-        some i, and p is within $\arccos\mu$ of $y_i x_i$, so that $\cos(p, q)$ is at most the
-        sine of that angle; $q \notin S_-$ gives the same from below.
-        """
-        return max(self.mu, 0.0) ** 2
 
     @property
     def zeta(self) -> float:
@@ -260,26 +255,20 @@ def constants(
         log_epsilon: $\log\epsilon$; the largest `log_scale` of a neuron unless given.
     """
     start = restated(network, log_epsilon)
-    inputs, signs = np.asarray(problem.inputs), class_signs(problem)
-    norms = np.linalg.norm(inputs, axis=1)
-    signed = signs[:, None] * inputs / norms[:, None]
-    gram = signed @ signed.T
-    above = np.triu_indices(len(signs), 1)
+    signs = class_signs(problem)
+    data = separability_check(eqx.tree_at(lambda p: p.targets, problem, jnp.asarray(signs)))
     weights = np.asarray(start.inner_weight)
     sizes = np.linalg.norm(weights, axis=1)
     directions = np.asarray(start.directions())
     favours = np.asarray(start.outer_weight)
-    zeta_1, zeta_2 = 1.0, 1.0
-    for sign in (1.0, -1.0):
+    zeta_2 = 1.0
+    for sign, total in ((1.0, data.x_plus), (-1.0, data.x_minus)):
         if not np.any(signs == sign):
             continue
-        center = np.sum(signed[signs == sign] * norms[signs == sign, None], axis=0)
-        center = center / np.linalg.norm(center)
-        zeta_1 = min(zeta_1, float(np.maximum(np.min(signed @ center), 0.0)) ** 2)
-        # `center` lies along -x_- for the negative class, hence the sign.
+        center = np.asarray(total) / np.linalg.norm(total)
         for direction in directions[favours * sign < 0]:
-            cosine = sign * direction @ center
-            sine = np.linalg.norm(direction - sign * cosine * center)
+            cosine = direction @ center
+            sine = np.linalg.norm(direction - cosine * center)
             sine = sine if sine > _ALONG else 0.0
             zeta_2 = min(zeta_2, float(sine**2) if cosine > 0 else 1.0)
     return Constants(
@@ -288,13 +277,14 @@ def constants(
         negatives=int(np.sum(signs < 0)),
         width=network.width,
         pull=pull_scale(problem),
-        mu=float(np.min(gram[above])) if len(signs) > 1 else 1.0,
-        x_max=float(norms.max()),
-        x_min=float(norms.min()),
+        mu=float(data.mu),
+        x_max=float(data.x_max),
+        x_min=float(data.x_min),
         log_epsilon=float(start.log_scale[0]),
         w_max=float(sizes.max()),
         w_min=float(sizes.min()),
-        zeta_1=zeta_1,
+        zeta_1=min(max(float(data.zeta_1), 0.0), 1.0),
+        xi=float(data.xi),
         zeta_2=zeta_2,
         cone_miss=(float(0.5 ** np.sum(favours > 0)), float(0.5 ** np.sum(favours < 0))),
     )

@@ -20,21 +20,21 @@ from .hypotheses import (
     scale_of_lemma_3,
     separable,
 )
-from .measured import ACTIVATE, DEACTIVATE, record, switch_rows
+from .measured import ACTIVATE, DEACTIVATE, measure, switch_rows
 
 _SOURCE = "Min, Mallada, Vidal (2024), "
 
 
 def _sums(evidence: Evidence):
     """Return the distinct patterns of the run that are not empty, and $x_a$ of each."""
-    held = record(evidence)
+    held = evidence.once(measure)
     patterns = np.unique(held.stays.active, axis=0)
     patterns = patterns[patterns.any(axis=1)]
     return patterns, (patterns * held.signs) @ np.asarray(evidence.problem.inputs)
 
 
 def _lemma_11(evidence: Evidence) -> Iterable[Comparison]:
-    limits = record(evidence).constants
+    limits = evidence.once(measure).constants
     patterns, sums = _sums(evidence)
     mu, size = max(limits.mu, 0.0), np.linalg.norm(sums, axis=1)
     active = patterns.sum(axis=1)
@@ -48,7 +48,7 @@ def _lemma_11(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _cones(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     limits, inputs = held.constants, np.asarray(evidence.problem.inputs)
     _, sums = _sums(evidence)
     units = sums / np.linalg.norm(sums, axis=1)[:, None]
@@ -76,14 +76,14 @@ def _cones(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _boundary(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     limits, inputs = held.constants, np.asarray(evidence.problem.inputs)
     norms = np.linalg.norm(inputs, axis=1)
     off, early, ever = [0.0], [np.inf], [np.inf]
     targets = evidence.problem.targets[None]
     pulls = evidence.problem.loss.pull(jnp.asarray(held.output), targets)
     pulls = evidence.problem.sample_weight * np.asarray(pulls)
-    for time, j, i, _ in zip(*switch_rows(held.switches, evidence.end), strict=True):
+    for time, j, i, _ in zip(*switch_rows(evidence.flow.switches, evidence.end), strict=True):
         k = int(np.searchsorted(held.times, time))
         if k == len(held.times) or held.times[k] != time:
             continue  # the log was thinned
@@ -106,8 +106,8 @@ def _boundary(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _monotone(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
-    _, neuron, sample, kind = switch_rows(held.switches, evidence.end)
+    held = evidence.once(measure)
+    _, neuron, sample, kind = switch_rows(evidence.flow.switches, evidence.end)
     wanted = np.where(held.favours[neuron] * held.signs[sample] > 0, ACTIVATE, DEACTIVATE)
     pairs = neuron.astype(np.int64) * len(held.signs) + sample
     changes = np.bincount(neuron, minlength=1).max(initial=0)
@@ -120,7 +120,7 @@ def _monotone(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _dwell(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     moving = ~held.final_stays & (held.stays.start < held.constants.t_1)
     length = (held.stays.end - held.stays.start) * held.stays.active.sum(axis=1)
     yield compare(
@@ -142,7 +142,7 @@ def longest_stays(evidence: Evidence) -> Float[np.ndarray, " stays"]:
     leaves, and it can only have started there: there the way is at most
     $\mathrm{artanh}\cos(w(0), x_-)$. For $V_-$ exchange the classes.
     """
-    held = record(evidence)
+    held = evidence.once(measure)
     limits, stays = held.constants, held.stays
     inputs = np.asarray(evidence.problem.inputs)
     own = held.own[stays.neuron]
@@ -165,7 +165,7 @@ def longest_stays(evidence: Evidence) -> Float[np.ndarray, " stays"]:
 
 
 def _sharper_dwell(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     early = held.stays.start < held.constants.horizon
     ends = np.minimum(held.stays.end, held.constants.horizon)
     ratio = (ends - held.stays.start) / longest_stays(evidence)
@@ -177,7 +177,7 @@ def _sharper_dwell(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _in_place(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     limits = held.constants
     since = all_in_place(held)
     yield compare_time(
@@ -193,7 +193,7 @@ def _in_place(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def _paths(evidence: Evidence) -> Iterable[Comparison]:
-    held = record(evidence)
+    held = evidence.once(measure)
     for favoured, name in enumerate(("V_+", "V_-")):
         bound = held.constants.path(favoured)
         since = np.max(held.in_place[held.favours == 1.0 - 2.0 * favoured], initial=0.0)

@@ -18,7 +18,8 @@ from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from . import early, late
 from .course import Course as Course, Outputs as Outputs
-from .measured import Constants as Constants, Measured, constants as constants
+from .measured import Measured
+from .parameters import Constants as Constants, constants as constants
 from .points import (
     TwoPoints as TwoPoints,
     deactivation_time_small_angle as deactivation_time_small_angle,
@@ -113,24 +114,22 @@ def claims() -> tuple[Claim, ...]:
     Raises:
         ValueError: When a claim is checked: see `constants`.
     """
-    kept: list[Measured] = []
-
-    def record(evidence: Evidence) -> Measured:
-        if not kept or kept[0].evidence is not evidence:
-            kept[:] = [Measured(evidence)]
-        return kept[0]
 
     def claim(name, statement, extra, compare) -> Claim:
         def conditions(evidence: Evidence) -> tuple[Hypothesis, ...]:
-            found = record(evidence)
+            found = evidence.once(Measured)
             more = extra(found.found) if extra else {}
             return (*_hypotheses(found), *(Hypothesis(*row) for row in more.items()))
 
-        return Claim(name, statement, SOURCE, conditions, lambda e: tuple(compare(record(e))))
+        return Claim(
+            name, statement, SOURCE, conditions, lambda e: tuple(compare(e.once(Measured)))
+        )
 
     def weights(name, statement, compare) -> Claim:
-        conditions = lambda evidence: tuple(_weight_hypotheses(record(evidence)))
-        return Claim(name, statement, SOURCE, conditions, lambda e: tuple(compare(record(e))))
+        conditions = lambda evidence: tuple(_weight_hypotheses(evidence.once(Measured)))
+        return Claim(
+            name, statement, SOURCE, conditions, lambda e: tuple(compare(e.once(Measured)))
+        )
 
     return (*(claim(*row) for row in _STATEMENTS), *(weights(*row) for row in _WEIGHTS))
 

@@ -25,9 +25,9 @@ from .measured import (
     SLIDE_ENTER,
     SLIDE_EXIT_ACTIVE,
     SLIDE_EXIT_INACTIVE,
-    Constants,
     Measured,
 )
+from .parameters import Constants
 from .points import deactivation_time_small_angle, escape_time_small_angle
 
 NEARNESS = 0.01  # of A/B to its plateau value, when the plateau counts as reached

@@ -68,24 +68,20 @@ def claims(
     Raises:
         ValueError: When a claim is checked: see `constants`.
     """
-    kept: list[Measured] = []
 
-    def record(evidence: Evidence) -> Measured:
-        """Return the record of the evidence looked at last, or a new one."""
-        if not kept or kept[0].evidence is not evidence:
-            found = constants(evidence.problem, evidence.network, teacher, log_lambda, eps)
-            kept[:] = [Measured(evidence, found, resolution)]
-        return kept[0]
+    def measure(evidence: Evidence) -> Measured:
+        found = constants(evidence.problem, evidence.network, teacher, log_lambda, eps)
+        return Measured(evidence, found, resolution)
 
     def conditions(evidence: Evidence) -> tuple[Hypothesis, ...]:
-        return hypotheses(evidence.problem, evidence.network, record(evidence).found)
+        return hypotheses(evidence.problem, evidence.network, evidence.once(measure).found)
 
     def claim(name: str, statement: str, compare) -> Claim:
         source = f"{SOURCE}, {name.split(',')[0]}"
-        return Claim(name, statement, source, conditions, lambda e: tuple(compare(record(e))))
+        return Claim(name, statement, source, conditions, lambda e: tuple(compare(e.once(measure))))
 
     made = tuple(claim(*row) for row in _STATEMENTS)
-    return (*made, theorem_8(record))
+    return (*made, theorem_8(measure))
 
 
 def examine(

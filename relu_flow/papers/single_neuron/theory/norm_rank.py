@@ -259,7 +259,7 @@ def better_interpolator(
     return TwoLayerReLU(inner, np.array([1.0, sign * math.sqrt(xi * off)]))
 
 
-def theorem_8(record: Callable[[Evidence], Measured]) -> Claim:
+def theorem_8(measure: Callable[[Evidence], Measured]) -> Claim:
     r"""Return Theorem 8 as a claim about a run that has converged to its limit.
 
     Where $\mathcal M > 0$ an interpolator shorter than the limit is exhibited. Where it is
@@ -272,15 +272,12 @@ def theorem_8(record: Callable[[Evidence], Measured]) -> Claim:
 
     Every interpolator has $\|\theta\|^2 \ge 2\max_i\cos\angle(v^*, x_i) > \sqrt2$.
     """
-    kept: list[tuple[Measured, ConeQuantity | None]] = []
 
     def quantity(evidence: Evidence) -> ConeQuantity | None:
-        if not kept or kept[0][0] is not record(evidence):
-            kept[:] = [(record(evidence), _quantity(record(evidence)))]
-        return kept[0][1]
+        return _quantity(evidence.once(measure))
 
     def conditions(evidence: Evidence) -> tuple[Hypothesis, ...]:
-        found, known = record(evidence).found, quantity(evidence)
+        found, known = evidence.once(measure).found, evidence.once(quantity)
         square = 0.5 if found.samples == found.features <= _MOST_FEATURES else -0.5
         return (
             *setting(evidence.problem, evidence.network, found),
@@ -297,12 +294,12 @@ def theorem_8(record: Callable[[Evidence], Measured]) -> Claim:
         "the rank-one limit has least norm if the cone quantity is negative, not if positive",
         f"{SOURCE}, Theorem 8",
         conditions,
-        lambda evidence: tuple(_norm_comparisons(record(evidence), quantity(evidence))),
+        lambda evidence: tuple(_norm_comparisons(evidence.once(measure), evidence.once(quantity))),
     )
 
 
-def _quantity(record: Measured) -> ConeQuantity | None:
-    found = record.found
+def _quantity(measured: Measured) -> ConeQuantity | None:
+    found = measured.found
     if found.samples != found.features or not 2 <= found.features <= _MOST_FEATURES:
         return None
     if np.linalg.matrix_rank(found.inputs) < found.features:
