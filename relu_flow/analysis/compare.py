@@ -130,6 +130,14 @@ def compare(
     Raises:
         ValueError: If an argument is out of range; the message names it.
         RuntimeError: If the flow or a descent ended early.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> problem = rf.Problem([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0])
+        >>> network = rf.TwoLayerReLU([[1.0, 0.0], [0.5, 0.5]], [1.0, -1.0], log_scale=-3.0)
+        >>> departure = rf.compare(problem, network, learning_rates=[0.02, 0.01], ts=[2.0])
+        >>> round(float(departure.output_gap[0, 0] / departure.output_gap[1, 0]), 1)
+        2.0
     """
     rates, times = np.asarray(learning_rates, float), np.asarray(ts, float)
     _check_rates(rates, times)

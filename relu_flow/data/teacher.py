@@ -118,6 +118,12 @@ def single_neuron(
         and Implicit Bias for Correlated Inputs" (2023), the experiments for centred and
         uncentred inputs. That condition is theirs for the angle to $v_*$; here $m$ and the
         additional draw are never redrawn.
+
+    Example:
+        >>> import jax, relu_flow as rf
+        >>> problem, teacher = rf.single_neuron(jax.random.key(0), features=4, samples=8)
+        >>> bool((teacher.angles < jax.numpy.pi / 4).all())
+        True
     """
     check_size("features", features, 2)
     samples = features if samples is None else samples

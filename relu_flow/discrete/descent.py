@@ -144,6 +144,16 @@ def descent(
     Raises:
         ValueError: If an argument is out of range; the message names it.
         RuntimeError: If `throw` and a weight became infinite or not a number.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> problem = rf.Problem([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0])
+        >>> network = rf.TwoLayerReLU([[1.0, 0.0], [0.5, 0.5]], [1.0, -1.0], log_scale=-3.0)
+        >>> run = rf.descent(problem, network, steps=500, learning_rate=0.01)
+        >>> run
+        DescentTrajectory(successful; 2 neurons, 1 switch)
+        >>> round(float(run.switches.time[0]), 12)
+        0.41
     """
     positive("steps", steps)
     problem, network, rate, ts = _checked(problem, network, steps, learning_rate, ts)

@@ -158,6 +158,18 @@ def solve(
     Raises:
         ValueError: If an argument is out of range; the message names it.
         RuntimeError: If `throw` and the run ended early; the message says what to try.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> problem = rf.Problem([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0])
+        >>> network = rf.TwoLayerReLU([[1.0, 0.0], [0.5, 0.5]], [1.0, -1.0], log_scale=-3.0)
+        >>> trajectory = rf.solve(problem, network, t1=5.0)
+        >>> trajectory
+        Trajectory(successful; 2 neurons, 1 switch)
+        >>> round(float(trajectory.switches.time[0]), 6)
+        0.402539
+        >>> rf.SwitchKind(int(trajectory.switches.kind[0])).name
+        'DEACTIVATE'
     """
     arguments = check_arguments(problem, network, t0, t1, ts, rtol)
     options = make_options(

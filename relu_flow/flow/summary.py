@@ -34,7 +34,8 @@ def short(kind: str, result: str, networks: TwoLayerReLU, switches: Any) -> str:
     """Return one line for a notebook."""
     runs, width, _ = _shape(networks)
     many = f"{runs} runs of " if runs > 1 else ""
-    return f"{kind}({result}; {many}{width} neurons, {span(switches.num)} switches)"
+    said = span(switches.num)
+    return f"{kind}({result}; {many}{width} neurons, {said} switch{'' if said == '1' else 'es'})"
 
 
 def shapes(networks: TwoLayerReLU, samples: int) -> str:

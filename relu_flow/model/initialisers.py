@@ -28,6 +28,15 @@ def balanced_init(
 
     Raises:
         ValueError: If `width` or `features` is not a positive integer.
+
+    Example:
+        >>> import jax, relu_flow as rf
+        >>> network = rf.balanced_init(jax.random.key(0), width=5, features=3, log_scale=-1000.0)
+        >>> network.inner_weight.shape
+        (5, 3)
+        >>> norms = jax.numpy.linalg.norm(network.inner_weight, axis=1)
+        >>> bool(jax.numpy.allclose(abs(network.outer_weight), norms))
+        True
     """
     return unbalanced_init(key, width, features, 0.0, log_scale)
 
@@ -72,6 +81,12 @@ def gaussian_init(
     Source:
         The experiments of Min, Mallada, Vidal, "Early Neuron Alignment in Two-layer ReLU
         Networks with Small Initialization" (2024), with scale $10^{-6}$ and width 50.
+
+    Example:
+        >>> import jax, relu_flow as rf
+        >>> network = rf.gaussian_init(jax.random.key(0), width=5, features=3, log_scale=-2.0)
+        >>> network.inner_weight.shape, network.outer_weight.shape
+        ((5, 3), (5,))
     """
     inner, _ = _inner_and_sign(key, width, features)
     outer = _each_neuron(key, width, lambda k: jr.normal(jr.fold_in(k, 2)))

@@ -26,6 +26,14 @@ class TwoLayerReLU(eqx.Module):
     Raises:
         ValueError: If the shapes do not fit, the width is zero, or a concrete weight or
             scale is not finite.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> network = rf.TwoLayerReLU([[1.0, 0.0], [0.5, 0.5]], [1.0, -1.0], log_scale=-3.0)
+        >>> network.width
+        2
+        >>> round(float(network([1.0, 0.0])), 8)
+        0.00123938
     """
 
     inner_weight: Float[Array, "width features"]

@@ -34,6 +34,12 @@ class Problem(eqx.Module):
         ValueError: If shapes do not fit, an entry is not finite, an input is zero, a
             label does not suit the loss, or an option is unknown. Values are checked
             where they are concrete, that is outside `jax.jit` and `jax.vmap`.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> problem = rf.Problem([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0], rf.LogisticLoss())
+        >>> problem.samples, problem.features
+        (2, 2)
     """
 
     inputs: Float[Array, "samples features"]

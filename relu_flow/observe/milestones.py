@@ -22,6 +22,15 @@ class Milestone(eqx.Module):
 
     Raises:
         ValueError: If `observable` is not callable, or `direction` is none of -1, 0, 1.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> from relu_flow.observe import loss
+        >>> problem = rf.Problem([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0])
+        >>> network = rf.TwoLayerReLU([[1.0, 0.0], [0.5, 0.5]], [1.0, -1.0], log_scale=-3.0)
+        >>> run = rf.solve(problem, network, 20.0, milestones=rf.Milestone(loss, 1.0, name="fell"))
+        >>> round(float(run.milestones["fell"].time), 6)
+        2.318196
     """
 
     observable: Observable = eqx.field(static=True)

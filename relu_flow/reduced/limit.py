@@ -301,6 +301,14 @@ def limit_flow(
         Derived for this project. Its special case of balanced neurons is the early phase
         of Min, Mallada, Vidal (2024) and the yardstick trajectories of Chistikov,
         Englert, Lazić (2023), section 3.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> problem = rf.Problem([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0])
+        >>> network = rf.TwoLayerReLU([[1.0, 0.0], [0.5, 0.5]], [1.0, -1.0])
+        >>> limit = rf.limit_flow(problem, network)
+        >>> round(float(limit.settled), 6)
+        0.401058
     """
     for_ever = float(jnp.finfo(jnp.result_type(problem.inputs, network.inner_weight)).max)
     end = for_ever if t1 is None else t1

@@ -263,6 +263,12 @@ def planar(
 
     Source:
         See the module.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> run = rf.planar(heavy=4.0, angle=0.5, gamma_plus=1.0, gamma_minus=0.5, t1=100.0)
+        >>> round(float(run.times.escape), 3)
+        13.321
     """
     _check(heavy, angle, gamma_plus, gamma_minus, t1, nearness)
     dtype = jnp.result_type(float)

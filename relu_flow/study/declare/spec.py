@@ -123,6 +123,19 @@ class Study(BaseModel):
     Raises:
         ValueError: If a key is unknown or missing or a value is out of its range; the message
             names it. Ranges of data parameters are checked by the family itself.
+
+    Example:
+        >>> import relu_flow as rf
+        >>> data = {"family": "orthogonal", "samples": 3, "features": 3}
+        >>> print(rf.Study(data=data, seeds=100, widths=[10, 20], scales=[1e-2, 1e-4], t1=20.0))
+        Study orthogonal (c1da6b9ec45d)
+          runs       400: 100 seed x 2 width x 2 log_scale
+          data       orthogonal
+          fixed      samples 3, features 3
+          network    balanced, vary both
+          end        t1 20
+          kept       loss
+          rtol       1e-12
     """
 
     model_config = _STRICT

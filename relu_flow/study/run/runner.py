@@ -113,6 +113,18 @@ def run_study(
     Raises:
         ValueError: If an argument is out of range, or the folder is another study's.
         StoreError: If the folder cannot be written.
+
+    Example:
+        >>> import tempfile, relu_flow as rf
+        >>> from relu_flow.study.run.collect import collect
+        >>> data = {"family": "orthogonal", "samples": 2, "features": 2}
+        >>> study = rf.Study(data=data, seeds=3, widths=2, scales=1e-2, t1=5.0, batch=4)
+        >>> folder = tempfile.mkdtemp()
+        >>> rf.run_study(study, folder).endings()
+        '3 successful'
+        >>> _ = collect(folder)
+        >>> rf.open_study(folder)["end"]["loss"].sizes["seed"]
+        3
     """
     part, parts = shard
     if not 0 <= part < parts:

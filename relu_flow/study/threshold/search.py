@@ -106,6 +106,12 @@ def find_threshold(
     Raises:
         ValueError: If the range, `tolerance`, `axis`, `batch` or `max_rounds` is not valid, or
             the property's answer is not one boolean for each value.
+
+    Example:
+        >>> import numpy as np, relu_flow as rf
+        >>> found = rf.find_threshold(lambda x: np.asarray(x) < 2.0, 1.0, 4.0, tolerance=1e-6)
+        >>> found.finding.value, abs(found.holds_at - 2.0) < 1e-6
+        ('stops holding once', True)
     """
     span = Axis(low, high, axis, tolerance)
     check_count("batch", batch, 2)

@@ -18,7 +18,6 @@ from ....claims.verdict import Claim, Evidence, Flow, Verdict
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from . import directions, growth, patterns
-from .measured import measure
 from .parameters import Constants as Constants, constants as constants, restated
 
 claims: tuple[Claim, ...] = (

@@ -11,10 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ...._types import FloatScalarLike
 from ....claims.verdict import Evidence, Flow
 from ....model.loss import ExponentialLoss, LogisticLoss, SquareLoss
-from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from ....model.switch import SwitchKind
 from ....observe.pattern import Switches

@@ -5,11 +5,10 @@ import math
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ...._types import FloatScalarLike
 from ....claims.verdict import Evidence
-from ....data.clusters import Clusters, clusters_check
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from ....model.switch import SwitchKind

@@ -5,7 +5,7 @@ import math
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from ....data.clusters import Clusters, clusters_check
 from ....model.network import TwoLayerReLU
