@@ -47,7 +47,7 @@ _proceed_compiled: Any = eqx.filter_jit(proceed)
 _finish_compiled = eqx.filter_jit(finish)
 
 
-def _descend_watched(
+def _descend_in_pieces(
     rule: Rule,
     progress: Callable[[Progress], None] | None,
     checkpoint: str | Path | None,
@@ -183,7 +183,7 @@ def descent(
     if progress is None and checkpoint is None:
         trajectory = _descend_compiled(rule)
     else:
-        trajectory = _descend_watched(rule, progress, checkpoint)
+        trajectory = _descend_in_pieces(rule, progress, checkpoint)
     if throw and trajectory.result != RESULTS.successful:
         raise RuntimeError(
             f"Descent ended after {int(trajectory.stats['steps'])} of {steps} steps: "

@@ -1,6 +1,6 @@
 """An experiment: what it measures, what was published or is promised, and how it is kept.
 
-An experiment is a function of a `Bench`. Through it, long runs show progress and leave a
+An experiment is a function of a `Workspace`. Through it, long runs show progress and leave a
 checkpoint, finished pieces and studies are kept on disk, and so an experiment that was stopped
 goes on where it was when it is run again.
 """
@@ -92,13 +92,13 @@ class Experiment:
 
     name: str
     title: str
-    run: Callable[["Bench"], Findings]
+    run: Callable[["Workspace"], Findings]
     draw: Callable[[xr.Dataset, Path], None]
     version: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Bench:
+class Workspace:
     """Where an experiment runs: its folder, its size, and its voice.
 
     Attributes:
@@ -238,8 +238,8 @@ def _run(
         findings = _read(folder)
     else:
         done.unlink(missing_ok=True)
-        bench = Bench(folder, **options, quiet=quiet, stamp=stamp, workers=workers)
-        findings = experiment.run(bench)
+        workspace = Workspace(folder, **options, quiet=quiet, stamp=stamp, workers=workers)
+        findings = experiment.run(workspace)
         _write(folder, findings)
     experiment.draw(findings.data, folder / "figure.png")
     done.write_text(json.dumps(spec))

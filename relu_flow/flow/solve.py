@@ -28,8 +28,8 @@ from .loop.iteration import iterate_until
 from .loop.result import finish
 from .loop.state import init
 from .method.taylor import Taylor
+from .pieces import solve_in_pieces
 from .trajectory import RESULTS, Trajectory
-from .watch import solve_watched
 
 
 def make_options(
@@ -182,7 +182,7 @@ def solve(
     if progress is None and checkpoint is None:
         trajectory = _solve_compiled(*arguments, options)
     else:
-        trajectory = solve_watched(*arguments, options, progress, checkpoint)
+        trajectory = solve_in_pieces(*arguments, options, progress, checkpoint)
     if throw and trajectory.result != RESULTS.successful:
         raise RuntimeError(
             f"The run ended early ({int(trajectory.stats['steps'])} steps, "

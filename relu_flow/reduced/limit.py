@@ -1,4 +1,4 @@
-"""The flow of vanishing scale: every neuron alone, in closed form (`alone.py`).
+"""The flow of vanishing scale: every neuron alone, in closed form (`constant_pulls.py`).
 
 While the outputs are negligible every pull is what it is at output zero, and no neuron
 feels another. The alignment phase of any number of neurons then costs a few small matrix
@@ -20,13 +20,13 @@ from ..flow.trajectory import RESULTS, SwitchLog
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..model.switch import SwitchKind
-from .alone import Sheets, Stretch, limit_direction, moved, started, switched
+from .constant_pulls import Hyperplanes, Segment, limit_direction, moved, started, switched
 
 
 class _LimitState(eqx.Module):
-    """All neurons, each in its present stretch, and what has been written down."""
+    """All neurons, each in its present segment, and what has been written down."""
 
-    neurons: Stretch
+    neurons: Segment
     log: SwitchLog
     rounds: Int[Array, ""]
 
@@ -40,18 +40,18 @@ class _LimitProblem(eqx.Module):
     max_switches: int = eqx.field(static=True)
     max_slides: int = eqx.field(static=True)
 
-    def begin(self) -> tuple[Sheets, _LimitState, Int[Array, "width samples"], Int[Array, ""]]:
+    def begin(self) -> tuple[Hyperplanes, _LimitState, Int[Array, "width samples"], Int[Array, ""]]:
         """Return the hyperplanes, the run at the start, its modes, and its repels."""
-        sheets = Sheets.of(self.problem)
+        hyperplanes = Hyperplanes.of(self.problem)
         neurons = Neurons.of(self.problem, self.start)
         width, samples = self.start.width, self.problem.samples
         per_neuron = lambda value, dtype: jnp.full(width, value, dtype)
         dtype = neurons.inner.dtype
         rate = Neurons.inner_rate(
             eqx.tree_at(lambda n: n.exponent, neurons, jnp.zeros_like(neurons.exponent)),
-            sheets.frame.train_outer,
+            hyperplanes.frame.train_outer,
         )
-        blank = Stretch(
+        blank = Segment(
             start=jnp.broadcast_to(self.t0, (width,)),
             inner=neurons.inner,
             outer=neurons.outer,
@@ -62,7 +62,7 @@ class _LimitProblem(eqx.Module):
             fresh=jnp.zeros((width, samples), bool),
             slides=jnp.full((width, self.max_slides), samples, jnp.int32),
             basis=jnp.zeros((width, self.max_slides, neurons.inner.shape[1]), dtype),
-            gone=per_neuron(False, bool),
+            at_rest=per_neuron(False, bool),
             drive=jnp.zeros_like(neurons.inner),
             wait=per_neuron(jnp.inf, dtype),
             index=per_neuron(0, jnp.int32),
@@ -70,12 +70,14 @@ class _LimitProblem(eqx.Module):
             stalls=per_neuron(0, jnp.int32),
             overflow=per_neuron(False, bool),
         )
-        begun, repels = jax.vmap(lambda neuron: started(sheets, neuron))(blank)
+        begun, repels = jax.vmap(lambda neuron: started(hyperplanes, neuron))(blank)
         log = SwitchLog.empty(self.max_switches, dtype)
         run = _LimitState(begun, log, jnp.zeros((), jnp.int32))
-        return sheets, run, begun.logged, jnp.sum(repels, dtype=jnp.int32)
+        return hyperplanes, run, begun.logged, jnp.sum(repels, dtype=jnp.int32)
 
-    def proceed(self, sheets: Sheets, run: _LimitState, t: Float[Array, ""]) -> _LimitState:
+    def proceed(
+        self, hyperplanes: Hyperplanes, run: _LimitState, t: Float[Array, ""]
+    ) -> _LimitState:
         """Take every neuron to its last switch up to a time."""
         width = self.start.width
 
@@ -86,12 +88,12 @@ class _LimitProblem(eqx.Module):
 
         def body(run: _LimitState) -> _LimitState:
             old, due = run.neurons, pending(run)
-            new = jax.vmap(lambda neuron: switched(sheets, neuron))(old)
+            new = jax.vmap(lambda neuron: switched(hyperplanes, neuron))(old)
             choose = lambda a, b: jnp.where(due.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
             new = jax.tree.map(choose, new, old)
             # A change of modes is final unless another follows at the same instant.
             final = due & (new.wait > 0)
-            modes = jax.vmap(sheets.modes)(new.side, new.gone)
+            modes = jax.vmap(hyperplanes.modes)(new.side, new.at_rest)
             log = run.log.append(new.start, jnp.arange(width), new.logged, modes, final)
             logged = jnp.where(final[:, None], modes, new.logged)
             new = eqx.tree_at(lambda s: s.logged, new, logged)
@@ -99,9 +101,11 @@ class _LimitProblem(eqx.Module):
 
         return jax.lax.while_loop(lambda run: jnp.any(pending(run)), body, run)
 
-    def network(self, sheets: Sheets, run: _LimitState, t: Float[Array, ""]) -> TwoLayerReLU:
-        """Return the network at a time of the present stretches."""
-        at = jax.vmap(lambda neuron: moved(sheets, neuron, t - neuron.start)[0])(run.neurons)
+    def network(
+        self, hyperplanes: Hyperplanes, run: _LimitState, t: Float[Array, ""]
+    ) -> TwoLayerReLU:
+        """Return the network at a time of the present segments."""
+        at = jax.vmap(lambda neuron: moved(hyperplanes, neuron, t - neuron.start)[0])(run.neurons)
         return self._as_network(at.inner, at.outer, at.exponent)
 
     def _as_network(self, inner, outer, exponent) -> TwoLayerReLU:
@@ -110,17 +114,19 @@ class _LimitProblem(eqx.Module):
         neurons = eqx.tree_at(where, neurons, (inner, outer, exponent))
         return neurons.network(self.problem, self.start)
 
-    def limit_directions(self, sheets: Sheets, run: _LimitState) -> Float[Array, "width features"]:
-        """Return where the directions go if the present stretches last for ever."""
-        directions = jax.vmap(lambda neuron: limit_direction(sheets, neuron))(run.neurons)
+    def limit_directions(
+        self, hyperplanes: Hyperplanes, run: _LimitState
+    ) -> Float[Array, "width features"]:
+        """Return where the directions go if the present segments last for ever."""
+        directions = jax.vmap(lambda neuron: limit_direction(hyperplanes, neuron))(run.neurons)
         return self._as_network(directions, run.neurons.outer, run.neurons.exponent).inner_weight
 
     @eqx.filter_jit
     def network_at(self, t: FloatScalarLike) -> TwoLayerReLU:
         """Run from the start to a time."""
-        sheets, run, _, _ = self.begin()
+        hyperplanes, run, _, _ = self.begin()
         t = jnp.maximum(jnp.asarray(t, self.t0.dtype), self.t0)
-        return self.network(sheets, self.proceed(sheets, run, t), t)
+        return self.network(hyperplanes, self.proceed(hyperplanes, run, t), t)
 
 
 class LimitTrajectory(eqx.Module):
@@ -197,24 +203,24 @@ class LimitTrajectory(eqx.Module):
 
 def _solve_limit(limit: _LimitProblem, t1: Float[Array, ""], ts: Float[Array, " times"]):
     """Go from one of the times asked for to the next, and on to the end."""
-    sheets, run, initial_sides, repels = limit.begin()
+    hyperplanes, run, initial_sides, repels = limit.begin()
 
     def leg(run: _LimitState, t):
-        run = limit.proceed(sheets, run, t)
-        return run, limit.network(sheets, run, t)
+        run = limit.proceed(hyperplanes, run, t)
+        return run, limit.network(hyperplanes, run, t)
 
-    initially_gone = jnp.sum(run.neurons.gone, dtype=jnp.int32)
+    initially_gone = jnp.sum(run.neurons.at_rest, dtype=jnp.int32)
     asked = ts.shape[0] > 0
     run, networks = jax.lax.scan(leg, run, ts)
-    run = limit.proceed(sheets, run, t1)
+    run = limit.proceed(hyperplanes, run, t1)
     neurons, switches = run.neurons, run.log.sorted()
     last = jnp.max(jnp.where(jnp.isfinite(switches.time), switches.time, limit.t0))
     if not asked:
         end = jnp.where(jnp.isfinite(t1), t1, last)
-        ts, networks = end[None], limit.network(sheets, run, end)
+        ts, networks = end[None], limit.network(hyperplanes, run, end)
         networks = jax.tree.map(lambda leaf: leaf[None], networks)
     waiting = jnp.isfinite(neurons.wait)
-    directions = limit.limit_directions(sheets, run)
+    directions = limit.limit_directions(hyperplanes, run)
     return LimitTrajectory(
         ts=ts,
         networks=networks,
@@ -222,13 +228,13 @@ def _solve_limit(limit: _LimitProblem, t1: Float[Array, ""], ts: Float[Array, " 
         initial_sides=initial_sides,
         settled=jnp.where(jnp.any(waiting), jnp.inf, last),
         limit_directions=jnp.where(waiting[:, None], jnp.nan, directions),
-        result=_judge(limit, sheets, run),
+        result=_judge(limit, hyperplanes, run),
         stats={
             "rounds": run.rounds,
             "switches": switches.num,
             "slides": jnp.sum(switches.kind == int(SwitchKind.SLIDE_ENTER), dtype=jnp.int32),
             "repels": repels,
-            "vanished": jnp.sum(neurons.gone, dtype=jnp.int32) - initially_gone,
+            "vanished": jnp.sum(neurons.at_rest, dtype=jnp.int32) - initially_gone,
         },
         _limit=limit,
     )
@@ -237,12 +243,12 @@ def _solve_limit(limit: _LimitProblem, t1: Float[Array, ""], ts: Float[Array, " 
 _solve_compiled = eqx.filter_jit(_solve_limit)
 
 
-def _judge(limit: _LimitProblem, sheets: Sheets, run: _LimitState) -> RESULTS:
+def _judge(limit: _LimitProblem, hyperplanes: Hyperplanes, run: _LimitState) -> RESULTS:
     """Return the code of the first thing that went wrong."""
     finite = jnp.all(jnp.isfinite(run.neurons.inner)) & jnp.all(jnp.isfinite(run.neurons.outer))
     failures = (
         (~finite, RESULTS.nonfinite),
-        (jnp.any(sheets.stuck(run.neurons.stalls)), RESULTS.inconsistent_modes),
+        (jnp.any(hyperplanes.stuck(run.neurons.stalls)), RESULTS.inconsistent_modes),
         (jnp.any(run.neurons.overflow), RESULTS.max_slides_reached),
         (run.log.num > limit.max_switches, RESULTS.max_switches_reached),
     )

@@ -166,10 +166,10 @@ class PlanarModel(eqx.Module):
 
 
 class _Watch(eqx.Module):
-    """What ends a stretch; positive until then, in units of order one.
+    """What ends a segment; positive until then, in units of order one.
 
     Attributes:
-        mode: The mode of the stretch.
+        mode: The mode of the segment.
         armed: Whether the plateau, and the escape from it, are still to come.
     """
 
@@ -194,16 +194,16 @@ class PlanarRun(eqx.Module):
     Attributes:
         model: What was solved.
         times: When what happened.
-        starts: When each stretch between two of these times begins; `t1` if it does not.
-        modes: The mode of each stretch.
+        starts: When each segment between two of these times begins; `t1` if it does not.
+        modes: The mode of each segment.
         t1: The end.
         successful: Whether the end was reached.
     """
 
     model: PlanarModel
     times: PlanarTimes
-    starts: Float[Array, " stretches"]
-    modes: Int[Array, " stretches"]
+    starts: Float[Array, " segments"]
+    modes: Int[Array, " segments"]
     t1: Float[Array, ""]
     successful: Bool[Array, ""]
     _dense: dfx.DenseInterpolation
@@ -212,7 +212,7 @@ class PlanarRun(eqx.Module):
         """Return the state at a time in [0, t1]; `jax.vmap` over it for many."""
         t = jnp.asarray(t, self.starts.dtype)
         k = jnp.clip(jnp.searchsorted(self.starts, t, side="right") - 1, 0, _STRETCHES - 1)
-        # A stretch that never begins has no steps; the last that does holds the end.
+        # A segment that never begins has no steps; the last that does holds the end.
         begun = jnp.sum(self.starts < self.t1, dtype=k.dtype) - 1
         k = jnp.minimum(k, jnp.maximum(begun, 0))
         dynamic, static = eqx.partition(self._dense, eqx.is_array)
@@ -253,7 +253,7 @@ def planar(
             plateau to count as reached.
         rtol: Tolerance of Diffrax's steps, relative. Times were seen to be right to some
             twenty times that, relative, in float64.
-        max_steps: Most steps of each of the five stretches.
+        max_steps: Most steps of each of the five segments.
 
     Returns:
         The run. Under `jax.vmap` all its arrays get the batch axes of the arguments.
@@ -279,7 +279,7 @@ def planar(
 
 @eqx.filter_jit
 def _solve(model, t1, nearness, rtol: float, max_steps: int) -> PlanarRun:
-    def stretch(carry, _):
+    def segment(carry, _):
         t, y, watch, ok = carry
         found = _advance(model, nearness, t, t1, y, watch, rtol, max_steps)
         assert found.ts is not None  # these were asked for
@@ -303,7 +303,7 @@ def _solve(model, t1, nearness, rtol: float, max_steps: int) -> PlanarRun:
     on = mode == PlanarMode.POSITIVES_ON
     watch = _Watch(mode, jnp.stack([on & away, on & rising]))
     carry, record = jax.lax.scan(
-        stretch, (zero, y0, watch, jnp.array(True)), None, length=_STRETCHES
+        segment, (zero, y0, watch, jnp.array(True)), None, length=_STRETCHES
     )
     starts, ends, modes, after, which, dense = record
 

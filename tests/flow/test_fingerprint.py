@@ -11,8 +11,8 @@ import pytest
 import relu_flow as rf
 from relu_flow.flow import fingerprint as module
 from relu_flow.flow.arguments import check_arguments
+from relu_flow.flow.pieces import _fingerprint
 from relu_flow.flow.solve import make_options
-from relu_flow.flow.watch import _fingerprint
 from relu_flow.observe.observables import loss
 
 X, Y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1.0, -1.0])

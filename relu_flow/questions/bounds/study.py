@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import xarray as xr
 
-from ...experiment.experiment import Bench, Experiment, Findings, Row
+from ...experiment.experiment import Experiment, Findings, Row, Workspace
 from ...papers.early_alignment.theory.parameters import constants
 from ...papers.early_alignment.theory.path import worst_path
 from ...study.declare.plan import Plan
@@ -95,23 +95,23 @@ def limits(plan: Plan) -> dict[str, np.ndarray]:
     return {name: found[:, k].reshape(shape) for k, name in enumerate(names)}
 
 
-def largest_scales(bench: Bench, quick: bool) -> Scales:
+def largest_scales(workspace: Workspace, quick: bool) -> Scales:
     """Find for some n and mu each seed's largest log scale at which neurons are in place first.
 
     Returns:
         `low` and `high` over `samples`, `mu` and `seed`: the threshold is between them.
     """
-    main = study(quick, bench.seed)
+    main = study(quick, workspace.seed)
     samples = [4, 16] if quick else [4, 8, 16]
     mus = [0.05, 0.8] if quick else [0.05, 0.2, 0.8]
     seeds = np.asarray(main.seeds[: 8 if quick else 25])
     found = np.empty((2, len(samples), len(mus), len(seeds)))
     for i, n in enumerate(samples):
         for k, mu in enumerate(mus):
-            bench.say(f"largest scale for n = {n}, mu = {mu:g}")
+            workspace.say(f"largest scale for n = {n}, mu = {mu:g}")
             at = scale_thresholds(
-                lambda seeds, scales, n=n, mu=mu: _study(n, mu, seeds, scales, bench.seed),
-                lambda one, n=n, mu=mu: bench.study(f"largest scale n {n} mu {mu:g}", one),
+                lambda seeds, scales, n=n, mu=mu: _study(n, mu, seeds, scales, workspace.seed),
+                lambda one, n=n, mu=mu: workspace.study(f"largest scale n {n} mu {mu:g}", one),
                 in_place_first,
                 seeds.tolist(),
                 *SCALES,
@@ -272,11 +272,11 @@ def _scale_rows(laws: list[tuple]) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def _run(bench: Bench) -> Findings:
-    main = study(bench.quick, bench.seed)
-    tree = bench.study("alignment time", main)
-    bounds = bench.piece("bounds of all runs", lambda: limits(Plan.of(main)))
-    return findings(tree, bounds, largest_scales(bench, bench.quick))
+def _run(workspace: Workspace) -> Findings:
+    main = study(workspace.quick, workspace.seed)
+    tree = workspace.study("alignment time", main)
+    bounds = workspace.piece("bounds of all runs", lambda: limits(Plan.of(main)))
+    return findings(tree, bounds, largest_scales(workspace, workspace.quick))
 
 
 QUESTION = Experiment(

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ...experiment.experiment import Bench, Experiment, Findings, Row
+from ...experiment.experiment import Experiment, Findings, Row, Workspace
 from ...model.network import TwoLayerReLU
 from ...model.problem import Problem
 from ...papers.early_alignment.theory.parameters import constants
@@ -83,10 +83,10 @@ def _study(quick: bool, root: int, data: dict) -> Study:
     )
 
 
-def run(bench: Bench) -> Findings:
+def run(workspace: Workspace) -> Findings:
     """Run the studies and draw theory's bounds from the very same data and networks."""
-    asked = studies(bench.quick, bench.seed)
-    trees = {name: bench.study(name, study) for name, study in asked.items()}
+    asked = studies(workspace.quick, workspace.seed)
+    trees = {name: workspace.study(name, study) for name, study in asked.items()}
     theory = {name: bounds(study) for name, study in asked.items()}
     return findings(trees, {**theory, "shared": shared(asked["pairs"])})
 

@@ -120,6 +120,6 @@ def _with_scale(share: xr.Dataset) -> str:
 QUESTION = Experiment(
     "rank-angle",
     "rank bias against the teacher's angle, from 0 to pi/2",
-    lambda bench: findings(bench.study("angles", study(bench.quick, bench.seed))),
+    lambda workspace: findings(workspace.study("angles", study(workspace.quick, workspace.seed))),
     angle_figure,
 )

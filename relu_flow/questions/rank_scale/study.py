@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from ...experiment.experiment import Bench, Experiment, Findings, Row
+from ...experiment.experiment import Experiment, Findings, Row, Workspace
 from ...papers.single_neuron.theory.parameters import constants
 from ...study.declare.plan import Plan
 from ...study.declare.spec import Study
@@ -85,18 +85,18 @@ def bounds(shape: Shape, seeds: int, root: int) -> dict[int, float]:
     return {seed: of.largest_log_lambda for seed, of in known if of.growing.any()}
 
 
-def _run(bench: Bench) -> Findings:
+def _run(workspace: Workspace) -> Findings:
     """Bisect each seed's scale for every width and number of samples, by both criteria."""
-    widths, sizes = shapes(bench.quick)
-    seeds = 12 if bench.quick else 60
+    widths, sizes = shapes(workspace.quick)
+    seeds = 12 if workspace.quick else 60
     found: Found = {criterion: {} for criterion in CRITERIA}
     allowed: dict[Shape, dict[int, float]] = {}
     for shape in [(width, samples) for width in widths for samples in sizes]:
-        allowed[shape] = bounds(shape, seeds, bench.seed)
+        allowed[shape] = bounds(shape, seeds, workspace.seed)
         for criterion in CRITERIA:
             found[criterion][shape] = scale_thresholds(
-                lambda seeds, scales, shape=shape: study(shape, seeds, scales, bench.seed),
-                lambda one: bench.study(one.name, one),
+                lambda seeds, scales, shape=shape: study(shape, seeds, scales, workspace.seed),
+                lambda one: workspace.study(one.name, one),
                 lambda tree, criterion=criterion: rank_one(tree, criterion),
                 list(allowed[shape]),
                 *RANGE,

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ...experiment.experiment import Bench, Experiment, Findings, Row
+from ...experiment.experiment import Experiment, Findings, Row, Workspace
 from ...study.declare.plan import Plan
 from ...study.declare.spec import Study
 from .. import summary
@@ -271,13 +271,13 @@ def _for_figure(name: str, found: dict[str, xr.Dataset]) -> dict[str, xr.DataArr
     return {str(key): array for key, array in renamed.data_vars.items()}
 
 
-def _run(bench: Bench) -> Findings:
+def _run(workspace: Workspace) -> Findings:
     trees, counts = {}, {}
-    for name, study in studies(bench.quick, bench.seed).items():
-        trees[name] = bench.study(name, study)
+    for name, study in studies(workspace.quick, workspace.seed).items():
+        trees[name] = workspace.study(name, study)
         plan = Plan.of(study)
-        read = lambda plan=plan: pair_counts(plan, pd.read_parquet(_table(bench.folder, plan)))
-        counts[name] = bench.piece(f"pairs, {NAMES[name]}", read)
+        read = lambda plan=plan: pair_counts(plan, pd.read_parquet(_table(workspace.folder, plan)))
+        counts[name] = workspace.piece(f"pairs, {NAMES[name]}", read)
     return findings(trees, counts)
 
 

@@ -320,8 +320,11 @@ def _wide_text(wide: xr.Dataset) -> str:
 QUESTION = Experiment(
     "teachers",
     "several teachers: zero loss, number of directions and plateaus",
-    lambda bench: findings(
-        {name: bench.study(name, study) for name, study in studies(bench.quick, bench.seed).items()}
+    lambda workspace: findings(
+        {
+            name: workspace.study(name, study)
+            for name, study in studies(workspace.quick, workspace.seed).items()
+        }
     ),
     teachers_figure,
 )

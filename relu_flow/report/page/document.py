@@ -9,10 +9,10 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from ...study.statistics.outcomes import SUCCESS
-from .courses import course_section
 from .data import Collected, label_of
 from .fan import fan_section
 from .heat import map_section
+from .over_time import over_time_section
 from .run import choose_run, run_again
 from .style import Section, escaped
 from .tables import exponents_section, runs_section
@@ -67,9 +67,9 @@ def _figures(data: Collected) -> Iterator[Section]:
     """Yield what is drawn of all runs."""
     yield from time_sections(data)
     yield map_section(data)
-    courses = course_section(data)
-    if courses is not None:
-        yield courses
+    over_time = over_time_section(data)
+    if over_time is not None:
+        yield over_time
 
 
 def _assembled(data: Collected, sections: list[Section]) -> str:

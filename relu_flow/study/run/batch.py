@@ -19,7 +19,7 @@ import jax.random as jr
 import numpy as np
 
 from ..._compile import COMPILER_OPTIONS
-from ...flow.queue import solve_queue
+from ...flow.lanes import solve_in_lanes
 from ...flow.solve import solve
 from ...flow.trajectory import RESULTS, Trajectory
 from ...model.network import TwoLayerReLU
@@ -87,7 +87,7 @@ def run_lanes(
     """
     t1, dense = numbers["t1"], bool(study.record.at_milestones)
     keep = lambda problem, trajectory: _kept(study, problem, trajectory, t1)
-    kept, waited = solve_queue(
+    kept, waited = solve_in_lanes(
         problems, networks, count, keep, lanes=max(1, study.batch // _RUNS_A_LANE), t1=t1,
         dense=dense, **_options(study, numbers),
     )  # fmt: skip

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from relu_flow.experiment.experiment import Bench, run_experiments
+from relu_flow.experiment.experiment import Workspace, run_experiments
 from relu_flow.papers.early_alignment.experiments import EXPERIMENTS, plane as planar
 
 # Figure 7 of the paper, read off its captions: losses at iterations 7000 and 21000.
@@ -43,7 +43,7 @@ def test_published_losses_lie_among_seeds(done):
 def test_descent_is_as_plain_numpy_has_it(done):
     """Assert losses at rate 0.002 by a loop in numpy, from the same initial weights."""
     data = done[1].data
-    network = planar.start(Bench(done[0], True, 0, True, ""), 0)
+    network = planar.start(Workspace(done[0], True, 0, True, ""), 0)
     inner = np.asarray(network.inner_weight) * 1e-6
     outer = np.asarray(network.outer_weight) * 1e-6
     inputs = np.array([[1.0, 0.0], [np.sin(0.1), np.cos(0.1)]])

@@ -10,7 +10,7 @@ import xarray as xr
 
 import relu_flow as rf
 from relu_flow.data.teacher import single_neuron
-from relu_flow.experiment.experiment import Bench, run_experiments
+from relu_flow.experiment.experiment import Workspace, run_experiments
 from relu_flow.papers.single_neuron.experiments import EXPERIMENTS, runs
 from relu_flow.papers.single_neuron.experiments.course import _crossings
 
@@ -90,8 +90,8 @@ def test_bound_of_cohesion_by_hand():
 
 def test_start_has_the_published_law(tmp_path):
     """Assert that squares of all inner weights sum to the square of the scale, in the mean."""
-    bench = Bench(tmp_path, True, 0, True, "x")
-    problem, _, key = runs.draw(bench, 4, "capped", 0)
+    workspace = Workspace(tmp_path, True, 0, True, "x")
+    problem, _, key = runs.draw(workspace, 4, "capped", 0)
     network = runs.start(key, problem, 20_000, -7)
     total = 2 * float(jax.nn.logsumexp(2 * network.log_norm()) / 2)
     assert total == pytest.approx(-14 * math.log(4), abs=0.03)

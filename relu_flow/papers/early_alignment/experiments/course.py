@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Real
 
 from ....discrete.descent import descent
-from ....experiment.experiment import Bench, Row
+from ....experiment.experiment import Row, Workspace
 from ....experiment.progress import Watcher
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
@@ -115,7 +115,7 @@ def mean_alignment(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
 
 
 def descend(
-    bench: Bench,
+    workspace: Workspace,
     problem: Problem,
     network: TwoLayerReLU,
     ts: Float[np.ndarray, " times"],
@@ -124,10 +124,10 @@ def descend(
 ) -> TwoLayerReLU:
     """Run gradient descent and return the networks at given times.
 
-    Shows progress and leaves a checkpoint, as `Bench.solve` does for the flow.
+    Shows progress and leaves a checkpoint, as `Workspace.solve` does for the flow.
 
     Args:
-        bench: Where it runs; seeds the batches.
+        workspace: Where it runs; seeds the batches.
         problem: What is minimised.
         network: Where from.
         ts: Times of the flow, multiples of the rate.
@@ -135,12 +135,12 @@ def descend(
         batch: Samples in a batch; all unless given.
     """
     name = f"descent at rate {rate:g}" if batch is None else f"batches at rate {rate:g}"
-    with Watcher(float(ts[-1]), bench.quiet, name) as watcher:
+    with Watcher(float(ts[-1]), workspace.quiet, name) as watcher:
         run = descent(
             problem, network, round(float(ts[-1]) / rate), rate, batch_size=batch,
-            key=jax.random.fold_in(jax.random.key(bench.seed), 99), ts=ts.tolist(),
+            key=jax.random.fold_in(jax.random.key(workspace.seed), 99), ts=ts.tolist(),
             progress=watcher,
-            checkpoint=bench.folder / f"{name.replace(' ', '-')}-{bench.stamp}.checkpoint",
+            checkpoint=workspace.folder / f"{name.replace(' ', '-')}-{workspace.stamp}.checkpoint",
         )  # fmt: skip
         return jax.block_until_ready(run.networks)
 

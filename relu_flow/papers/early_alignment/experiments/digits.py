@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ....data.digits import digits, separable_fraction
-from ....experiment.experiment import Bench, Findings, Row
+from ....experiment.experiment import Findings, Row, Workspace
 from ....model.initialisers import gaussian_init
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
@@ -46,21 +46,21 @@ _MILESTONES = (
 _BATCHES_AN_EPOCH = 12665 / 2000  # of the paper; its number of images is inferred
 
 
-def images(bench: Bench) -> int:
+def images(workspace: Workspace) -> int:
     """Return how many images are used."""
-    return 60 if bench.quick else 384
+    return 60 if workspace.quick else 384
 
 
-def start(bench: Bench, problem: Problem) -> TwoLayerReLU:
+def start(workspace: Workspace, problem: Problem) -> TwoLayerReLU:
     """Return the initial network."""
-    return gaussian_init(jax.random.key(bench.seed), _WIDTH, problem.features, _LOG_SCALE)
+    return gaussian_init(jax.random.key(workspace.seed), _WIDTH, problem.features, _LOG_SCALE)
 
 
-def flow(bench: Bench, problem: Problem, network: TwoLayerReLU, ts: np.ndarray) -> Course:
+def flow(workspace: Workspace, problem: Problem, network: TwoLayerReLU, ts: np.ndarray) -> Course:
     """Solve the flow, or read it from disk."""
 
     def compute():
-        run = bench.solve(
+        run = workspace.solve(
             "flow", problem, network, float(ts[-1]), ts=ts.tolist(), rtol=1e-9,
             milestones=_MILESTONES, max_slides=32,
         )  # fmt: skip
@@ -68,11 +68,11 @@ def flow(bench: Bench, problem: Problem, network: TwoLayerReLU, ts: np.ndarray) 
         counts = {name: np.asarray(run.stats[name]) for name in ("switches", "slides")}
         return course(problem, run.networks) | times | counts
 
-    return bench.piece("flow", compute)
+    return workspace.piece("flow", compute)
 
 
 def descents(
-    bench: Bench,
+    workspace: Workspace,
     problem: Problem,
     network: TwoLayerReLU,
     ts: np.ndarray,
@@ -85,21 +85,21 @@ def descents(
 
         def one(rate=rate):
             read = losses if batch is None else rates
-            return read(problem, descend(bench, problem, network, ts, rate, batch))
+            return read(problem, descend(workspace, problem, network, ts, rate, batch))
 
-        found[rate] = bench.piece(f"{'descent' if batch is None else 'batches'}-{rate:g}", one)
+        found[rate] = workspace.piece(f"{'descent' if batch is None else 'batches'}-{rate:g}", one)
     return found
 
 
-def pair_of_digits(classes: tuple[int, int]) -> Callable[[Bench], Findings]:
+def pair_of_digits(classes: tuple[int, int]) -> Callable[[Workspace], Findings]:
     """Return the experiment on two digits, the first labelled -1."""
 
-    def run(bench: Bench) -> Findings:
-        problem = digits(classes, images(bench))
-        network = start(bench, problem)
+    def run(workspace: Workspace) -> Findings:
+        problem = digits(classes, images(workspace))
+        network = start(workspace, problem)
         ts = np.linspace(0.0, _END, _RECORDS)
-        exact = flow(bench, problem, network, ts)
-        runs = descents(bench, problem, network, ts, RATES)
+        exact = flow(workspace, problem, network, ts)
+        runs = descents(workspace, problem, network, ts, RATES)
         apart = departures(exact, runs)
         rows = (*_digit_rows(classes, problem, exact, runs, ts), *departure_rows(RATES, apart))
         return Findings(rows, _dataset(problem, ts, exact, runs, apart))
@@ -179,14 +179,14 @@ def _dataset(problem: Problem, ts, exact: Course, runs, apart, **more) -> xr.Dat
     )
 
 
-def figure_12(bench: Bench) -> Findings:
+def figure_12(workspace: Workspace) -> Findings:
     """Descent on shuffled batches, six an epoch."""
-    problem = digits((0, 1), images(bench))
+    problem = digits((0, 1), images(workspace))
     batch = problem.samples // 6
-    network = start(bench, problem)
+    network = start(workspace, problem)
     ts = np.linspace(0.0, _END, _RECORDS)
-    exact = flow(bench, problem, network, ts)
-    runs = descents(bench, problem, network, ts, RATES, batch)
+    exact = flow(workspace, problem, network, ts)
+    runs = descents(workspace, problem, network, ts, RATES, batch)
     apart = departures(exact, runs)
     epoch = _BATCHES_AN_EPOCH * RATE
     rows = []
@@ -215,22 +215,22 @@ _FINE_RATES = (5e-7, 1e-6, 2e-6)
 _FINE_END, _COARSE_END = 0.01, 0.2
 
 
-def figure_13(bench: Bench) -> Findings:
+def figure_13(workspace: Workspace) -> Findings:
     """Only the inner weights are trained, the outer ones are +1 or -1.
 
     Then a neuron turns within a time of its scale over the drive, some 1e-6: rates must be
     smaller than that for descent to follow the flow.
     """
-    both = digits((0, 1), images(bench))
+    both = digits((0, 1), images(workspace))
     problem = Problem(both.inputs, both.targets, both.loss, both.reduction, train="inner")
-    drawn = start(bench, both)
+    drawn = start(workspace, both)
     network = TwoLayerReLU(drawn.inner_weight, jnp.sign(drawn.outer_weight), _LOG_SCALE, 0.0)
     fine, coarse = np.linspace(0.0, _FINE_END, 101), np.linspace(0.0, _COARSE_END, 101)
     ts = [[0.0], np.geomspace(1e-6, 5e-5, 40), fine[1:], coarse[coarse > _FINE_END * 1.01]]
     ts = np.concatenate(ts)
-    exact = flow(bench, problem, network, ts)
-    runs = descents(bench, problem, network, fine, _FINE_RATES)
-    paper = descents(bench, problem, network, coarse, (RATE,))[RATE]
+    exact = flow(workspace, problem, network, ts)
+    runs = descents(workspace, problem, network, fine, _FINE_RATES)
+    paper = descents(workspace, problem, network, coarse, (RATE,))[RATE]
     apart = departures({"loss": np.interp(fine, ts, exact["loss"])}, runs)
     aligned, falls = float(exact["alignment_time"]), float(exact["loss_time"])
     of_flow = np.interp([RATE, 3 * RATE], ts, exact["loss"])

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ....data.separable import orthogonally_separable
-from ....experiment.experiment import Bench, Findings, Row
+from ....experiment.experiment import Findings, Row, Workspace
 from ....flow.solve import solve
 from ....model.initialisers import gaussian_init
 from ....model.network import TwoLayerReLU
@@ -48,37 +48,37 @@ def two_classes(seed: int) -> Problem:
     return orthogonally_separable(key, 10, 2, 0.3, positives=6, reduction="mean")[0]
 
 
-def start(bench: Bench, seed: int) -> TwoLayerReLU:
+def start(workspace: Workspace, seed: int) -> TwoLayerReLU:
     """Return the initial network of a seed."""
-    key = jax.random.fold_in(jax.random.key(bench.seed), seed)
+    key = jax.random.fold_in(jax.random.key(workspace.seed), seed)
     return gaussian_init(key, _WIDTH, 2, _LOG_SCALE)
 
 
 def planar(
-    bench: Bench, problem: Problem, end: float, published: dict[int, tuple[float, str]]
+    workspace: Workspace, problem: Problem, end: float, published: dict[int, tuple[float, str]]
 ) -> Findings:
     """Run the flow from several seeds, and descent from the first.
 
     Args:
-        bench: Where it runs.
+        workspace: Where it runs.
         problem: Inputs in the plane.
         end: End of the run.
         published: Losses by iteration: as a number, to be drawn, and as printed.
     """
-    seeds = 8 if bench.quick else 32
+    seeds = 8 if workspace.quick else 32
     ts = np.arange(round(end / _SPACING) + 1) * _SPACING
-    flow = bench.piece(f"flow, {seeds} seeds", lambda: _flows(bench, problem, ts, seeds))
+    flow = workspace.piece(f"flow, {seeds} seeds", lambda: _flows(workspace, problem, ts, seeds))
     runs = {}
     for rate in RATES:
 
         def one(rate=rate):
-            return losses(problem, descend(bench, problem, start(bench, 0), ts, rate))
+            return losses(problem, descend(workspace, problem, start(workspace, 0), ts, rate))
 
-        runs[rate] = bench.piece(f"descent at rate {rate:g}", one)
+        runs[rate] = workspace.piece(f"descent at rate {rate:g}", one)
     apart = departures({"loss": flow["loss"][0]}, runs)
     rows = [
         *_loss_rows(flow, ts, published),
-        *_phase_rows(problem, bench, flow, ts),
+        *_phase_rows(problem, workspace, flow, ts),
         *(
             Row(f"loss of descent at iteration {k}, rate {RATE:g}", _at(runs[RATE]["loss"], k),
                 text, note="the flow's first seed")
@@ -96,13 +96,15 @@ def outside(problem: Problem, networks: TwoLayerReLU) -> np.ndarray:
     return np.asarray(jnp.round(alive * (1 - share)))
 
 
-def _flows(bench: Bench, problem: Problem, ts: np.ndarray, seeds: int) -> dict[str, np.ndarray]:
+def _flows(
+    workspace: Workspace, problem: Problem, ts: np.ndarray, seeds: int
+) -> dict[str, np.ndarray]:
     """Solve from every seed; what is read off the runs is stacked over seeds."""
     found = []
     shown = [round(k * RATE / _SPACING) for k in _SHOWN]
     for seed in range(seeds):
         run = solve(
-            problem, start(bench, seed), float(ts[-1]), ts=ts.tolist(), rtol=1e-10,
+            problem, start(workspace, seed), float(ts[-1]), ts=ts.tolist(), rtol=1e-10,
             milestones=_MILESTONES,
         )  # fmt: skip
         read = course(problem, run.networks)
@@ -131,9 +133,9 @@ def _loss_rows(flow, ts: np.ndarray, published: dict[int, tuple[float, str]]) ->
     ]
 
 
-def _phase_rows(problem: Problem, bench: Bench, flow, ts: np.ndarray) -> list[Row]:
+def _phase_rows(problem: Problem, workspace: Workspace, flow, ts: np.ndarray) -> list[Row]:
     """Return rows on alignment, growth and rank, with what Theorem 1 allows."""
-    held = [constants(problem, start(bench, seed)) for seed in range(len(flow["loss"]))]
+    held = [constants(problem, start(workspace, seed)) for seed in range(len(flow["loss"]))]
     in_place = flow["place_time"]
     reached = np.isfinite(in_place)
     places = span(in_place[reached]) if reached.any() else "not reached"
@@ -194,26 +196,26 @@ def _dataset(problem: Problem, ts, flow, runs, apart, published) -> xr.Dataset:
     )
 
 
-def figure_6(bench: Bench) -> Findings:
+def figure_6(workspace: Workspace) -> Findings:
     """Two classes in the plane: the loss falls once for each."""
     published = {0: (1.0, "1.00"), 7000: (1.0, "1.00"), 14000: (0.4, "0.4 (plateau)"),
                  21000: (5.31e-2, "5.31e-2")}  # fmt: skip
-    found = planar(bench, two_classes(bench.seed), 80.0, published)
+    found = planar(workspace, two_classes(workspace.seed), 80.0, published)
     note = Row("inputs", "10 unit vectors, mu = 0.3", "coordinates not published",
                note="an orthogonally separable draw, 6 positive and 4 negative")  # fmt: skip
     return Findings((note, *found.rows), found.data)
 
 
-def figure_7(bench: Bench) -> Findings:
+def figure_7(workspace: Workspace) -> Findings:
     """Two inputs whose cosine is sin 0.1."""
     published = {0: (1.0, "1.00"), 7000: (0.993, "9.93e-1"), 21000: (7.49e-3, "7.49e-3")}
-    return planar(bench, pair(0.1), 42.0, published)
+    return planar(workspace, pair(0.1), 42.0, published)
 
 
-def figure_8(bench: Bench) -> Findings:
+def figure_8(workspace: Workspace) -> Findings:
     """Two inputs whose cosine is sin 0.001."""
     published = {0: (1.0, "1.00"), 7000: (0.997, ".997"), 21000: (8.35e-3, "8.35e-3")}
-    found = planar(bench, pair(0.001), 42.0, published)
+    found = planar(workspace, pair(0.001), 42.0, published)
     rows = [
         dataclasses.replace(row, published="1") if row.quantity.startswith("neurons outside")
         else row
@@ -222,10 +224,10 @@ def figure_8(bench: Bench) -> Findings:
     return Findings(tuple(rows), found.data)
 
 
-def figure_9(bench: Bench) -> Findings:
+def figure_9(workspace: Workspace) -> Findings:
     """Two orthogonal inputs."""
     published = {0: (1.0, "1.00"), 7000: (0.999, ".999"), 21000: (8.58e-3, "8.58e-3")}
-    found = planar(bench, pair(0.0), 42.0, published)
+    found = planar(workspace, pair(0.0), 42.0, published)
     return Findings((*found.rows, *_groups(found.data)), found.data)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ....data.clusters import two_clusters
-from ....experiment.experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Experiment, Findings, Row, Workspace
 from ....model.initialisers import single_neuron_init
 from ....observe import observables
 from ....observe.pattern import sides_at
@@ -43,13 +43,13 @@ _SLID = (20.0, 100.0, 275.0)  # when weights of slides were known from descent
 _SLID_BOTH = (3.0, 10.0, 12.0, 50.0, 100.0)
 
 
-def _fixed_output(bench: Bench) -> Findings:
+def _fixed_output(workspace: Workspace) -> Findings:
     """Run the four phases with the output layer fixed."""
-    t1 = 500.0 if bench.quick else 2000.0
-    setting = fixed_output(bench.seed)
+    t1 = 500.0 if workspace.quick else 2000.0
+    setting = fixed_output(workspace.seed)
     problem, network = setting.problem, setting.network
     fine, coarse = (
-        bench.solve(
+        workspace.solve(
             f"output layer fixed, rtol {rtol:g}", problem, network, t1, rtol=rtol, **OPTIONS
         )
         for rtol in (RTOL, COARSE_RTOL)
@@ -74,7 +74,7 @@ def _fixed_output(bench: Bench) -> Findings:
         "limit": float(setting.points.limit_ratio), "limit_name": "r",
     }  # fmt: skip
     rows = _fixed_rows(setting, fine, phases, t1)
-    bench.say("checking claims")
+    workspace.say("checking claims")
     rows += verdict_rows(theory.examine(problem, network, fine))
     return Findings(tuple(rows), data)
 
@@ -153,13 +153,15 @@ def _sliding_shares(network, run, seen, times) -> tuple[np.ndarray, np.ndarray]:
     return found[0], found[1]
 
 
-def _both_layers(bench: Bench) -> Findings:
+def _both_layers(workspace: Workspace) -> Findings:
     """Run the same data with both layers trained from a balanced start."""
-    t1 = 1e4 if bench.quick else 1e7
+    t1 = 1e4 if workspace.quick else 1e7
     problem, _ = two_clusters(HEAVY, LIGHT, ANGLE, train="both")
-    network = single_neuron_init(jax.random.key(bench.seed), WIDTH, 2, math.log(_BALANCED_SCALE))
+    network = single_neuron_init(
+        jax.random.key(workspace.seed), WIDTH, 2, math.log(_BALANCED_SCALE)
+    )
     fine, coarse = (
-        bench.solve(f"both layers, rtol {rtol:g}", problem, network, t1, rtol=rtol, **OPTIONS)
+        workspace.solve(f"both layers, rtol {rtol:g}", problem, network, t1, rtol=rtol, **OPTIONS)
         for rtol in (RTOL, COARSE_RTOL)
     )
     phases = boundaries(problem, network, fine, coarse)
@@ -189,7 +191,7 @@ def _both_layers(bench: Bench) -> Findings:
         "plateau": 1.0, "limit": 1.0, "limit_name": "1",
     }  # fmt: skip
     rows = _both_rows(problem, network, fine, phases, events, t1)
-    if not bench.quick:
+    if not workspace.quick:
         rows += verdict_rows(theory.examine(problem, network, fine))
     return Findings(tuple(rows), data)
 

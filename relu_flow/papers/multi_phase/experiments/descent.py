@@ -11,7 +11,7 @@ import xarray as xr
 from ....analysis.compare import modes_at
 from ....data.clusters import two_clusters
 from ....discrete.descent import DescentTrajectory, descent
-from ....experiment.experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Experiment, Findings, Row, Workspace
 from ....experiment.progress import Watcher
 from ....model.initialisers import single_neuron_init
 from ....model.network import TwoLayerReLU
@@ -53,11 +53,11 @@ class _AgainstDescent:
         return np.unique(np.round([*even, *self.duties, *ends], 9))
 
 
-def _cases(bench: Bench) -> tuple[_AgainstDescent, ...]:
-    fixed = fixed_output(bench.seed, inner_scale=0.1)
+def _cases(workspace: Workspace) -> tuple[_AgainstDescent, ...]:
+    fixed = fixed_output(workspace.seed, inner_scale=0.1)
     both, _ = two_clusters(HEAVY, LIGHT, ANGLE, train="both")
-    network = single_neuron_init(jax.random.key(bench.seed), WIDTH, 2, math.log(1e-3))
-    halvings = 3 if bench.quick else 6
+    network = single_neuron_init(jax.random.key(workspace.seed), WIDTH, 2, math.log(1e-3))
+    halvings = 3 if workspace.quick else 6
     rates = tuple(0.02 * 0.5**k for k in range(halvings))
     known = {100.0: ".9465"}
     known_both = {3.0: ".2389"}
@@ -70,31 +70,31 @@ def _cases(bench: Bench) -> tuple[_AgainstDescent, ...]:
     )
 
 
-def _run(bench: Bench) -> Findings:
+def _run(workspace: Workspace) -> Findings:
     """Run flow and descent at several rates, with the output layer fixed and with both trained."""
     rows: list[Row] = []
     data = xr.Dataset(attrs={"angle": ANGLE})
-    for case in _cases(bench):
-        flow = bench.solve(
+    for case in _cases(workspace):
+        flow = workspace.solve(
             f"flow, {case.name}", case.problem, case.network, case.t1, rtol=RTOL, **OPTIONS
         )
         grid = case.grid
         seen = record(case.problem, flow, grid)
-        pieces = [_descend(bench, case, rate) for rate in case.rates]
+        pieces = [_descend(workspace, case, rate) for rate in case.rates]
         made = _compared(case, flow, seen, pieces)
         data = data.merge(made)
         rows += _rows(case, made)
     return Findings(tuple(rows), data)
 
 
-def _descend(bench: Bench, case: _AgainstDescent, rate: float) -> dict[str, np.ndarray]:
+def _descend(workspace: Workspace, case: _AgainstDescent, rate: float) -> dict[str, np.ndarray]:
     """Return what descent at one rate does at the times of interest; kept on disk."""
     name = f"descent, {case.name}, rate {rate:g}"
 
     def compute():
         steps = round(case.grid[-1] / rate)
-        file = bench.folder / f"{name.replace(', ', '-').replace(' ', '-')}.checkpoint"
-        with Watcher(case.grid[-1], bench.quiet, name) as watcher:
+        file = workspace.folder / f"{name.replace(', ', '-').replace(' ', '-')}.checkpoint"
+        with Watcher(case.grid[-1], workspace.quiet, name) as watcher:
             run = descent(
                 case.problem, case.network, steps, rate, ts=jnp.asarray(case.grid),
                 progress=watcher, checkpoint=file,
@@ -102,7 +102,7 @@ def _descend(bench: Bench, case: _AgainstDescent, rate: float) -> dict[str, np.n
         outputs = np.asarray(jax.vmap(case.problem.predictions)(run.networks))
         return {"plus": outputs[:, 0], "minus": outputs[:, -1], **_counts(run)}
 
-    return bench.piece(name, compute)
+    return workspace.piece(name, compute)
 
 
 def _counts(run: DescentTrajectory) -> dict[str, np.ndarray]:

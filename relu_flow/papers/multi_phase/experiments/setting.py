@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from ....claims.verdict import Outcome, Verdict
 from ....data.clusters import two_clusters
-from ....experiment.experiment import Bench, Row
+from ....experiment.experiment import Row, Workspace
 from ....flow.trajectory import Trajectory
 from ....model.initialisers import multi_phase_init
 from ....model.network import TwoLayerReLU
@@ -107,9 +107,9 @@ def fixed_output(
     return Setting(problem, network, TwoPoints(p, angle, positives / width, negatives / width))
 
 
-def solve_fixed(bench: Bench, name: str, setting: Setting, t1: float) -> Trajectory:
+def solve_fixed(workspace: Workspace, name: str, setting: Setting, t1: float) -> Trajectory:
     """Solve a setting with the options that all experiments share: one compiled program."""
-    return bench.solve(name, setting.problem, setting.network, t1, rtol=RTOL, **OPTIONS)
+    return workspace.solve(name, setting.problem, setting.network, t1, rtol=RTOL, **OPTIONS)
 
 
 def read(problem: Problem, network: TwoLayerReLU) -> dict[str, Array]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ....experiment.experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Experiment, Findings, Row, Workspace
 from ....reduced.planar import planar
 from ..figures.sweeps import alpha_figure, angles_figure
 from ..theory import Course, TwoPoints, deactivation_time_small_angle, escape_time_small_angle
@@ -33,15 +33,17 @@ _EVENTS = ("escape", "positives_slide", "negatives_leave")
 _FORMS = ("escape", "deactivation", "reactivation")
 
 
-def _alpha(bench: Bench) -> Findings:
+def _alpha(workspace: Workspace) -> Findings:
     """Run each branch of the end."""
-    living = _LIVING if bench.quick else _LIVING + _MORE_LIVING
+    living = _LIVING if workspace.quick else _LIVING + _MORE_LIVING
     times = np.geomspace(0.02, _END, 160)
     rows, flows, models, events = [], [], [], []
     for positives, negatives in living:
         name = f"{positives} positive, {negatives} negative"
-        setting = fixed_output(bench.seed, angle=_WIDE, positives=positives, negatives=negatives)
-        run = solve_fixed(bench, name, setting, _END)
+        setting = fixed_output(
+            workspace.seed, angle=_WIDE, positives=positives, negatives=negatives
+        )
+        run = solve_fixed(workspace, name, setting, _END)
         seen = record(setting.problem, run, times)
         model = setting.planar(_END)
         rises = np.max(seen["minus"]) > _RISEN
@@ -94,10 +96,10 @@ def _alpha_rows(name: str, setting, model, found, ratio: float) -> list[Row]:
     return rows
 
 
-def _angles(bench: Bench) -> Findings:
+def _angles(workspace: Workspace) -> Findings:
     """Measure escape and deactivation against angle and weight of the heavy class."""
     heavies = (1.5, 4.0, 8.0)
-    angles = np.geomspace(0.1, 0.8, 8 if bench.quick else 15)
+    angles = np.geomspace(0.1, 0.8, 8 if workspace.quick else 15)
     plus, minus = POSITIVES / WIDTH, NEGATIVES / WIDTH
 
     def by_ode():
@@ -106,23 +108,23 @@ def _angles(bench: Bench) -> Findings:
         )(jnp.asarray(heavies), jnp.asarray(angles))
         return {"escape": solved.escape, "deactivation": solved.positives_slide}
 
-    model = bench.piece("planar model", by_ode)
+    model = workspace.piece("planar model", by_ode)
     fine = np.geomspace(angles[0], angles[-1], 60)
     forms = _closed_forms(jnp.asarray(heavies), jnp.asarray(fine), plus, minus)
     closed, small = (np.stack(pair) for pair in forms)
     at = _closed_forms(jnp.asarray(heavies), jnp.asarray(angles), plus, minus)[0]
     cases = [((4, 1), 0.2), ((4, 1), 0.5), ((3, 2), 0.3)]
-    if not bench.quick:
+    if not workspace.quick:
         cases += [((4, 1), a) for a in (0.1, 0.15, 0.3, 0.8)]
         cases += [((3, 2), a) for a in (0.15, 0.2, 0.45, 0.6)]
         cases += [((8, 1), a) for a in (0.15, 0.3, 0.6)]
     rows, flows, gaps = [], [], []
     for (heavy, light), angle in cases:
-        setting = fixed_output(bench.seed, heavy=heavy, light=light, angle=angle)
+        setting = fixed_output(workspace.seed, heavy=heavy, light=light, angle=angle)
         course = setting.course
         t1 = 1.1 * float(course.deactivation)
         name = f"p = {heavy / light:g}, angle {angle:g}"
-        run = solve_fixed(bench, name, setting, t1)
+        run = solve_fixed(workspace, name, setting, t1)
         found = _times(setting, run)[:2]
         flows.append((heavy / light, angle, *found))
         exact = [float(getattr(course, form)) for form in _FORMS[:2]]

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 import xarray as xr
 
-from ....experiment.experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Experiment, Findings, Row, Workspace
 from .. import figures
 from . import runs
 from .published import TABLES, published
@@ -49,21 +49,21 @@ _SMALL = -6  # from this exponent down angles are compared with the scale
 _ALIGNED = 20.0  # degrees: what is beyond is not fitted
 
 
-def _angles(bench: Bench) -> Findings:
+def _angles(workspace: Workspace) -> Findings:
     """Run every variant, dimension, scale and trial to a loss of 1e-9."""
-    plan = _QUICK_PLAN if bench.quick else _PLAN
-    exponents = _QUICK if bench.quick else _ALL
+    plan = _QUICK_PLAN if workspace.quick else _PLAN
+    exponents = _QUICK if workspace.quick else _ALL
     dims = ("variant", "features", "exponent", "trial")
     shape = (len(_VARIANTS), len(plan), len(exponents), max(trials for _, _, trials, *_ in plan))
     found = {name: np.full(shape, np.nan) for name in _KEPT}
     for row, (features, width, trials, scales, latest) in enumerate(plan):
         for trial in range(trials):
             for v, variant in enumerate(_VARIANTS):
-                problem, _, key = runs.draw(bench, features, variant, trial)
+                problem, _, key = runs.draw(workspace, features, variant, trial)
                 for exponent in scales:
                     name = f"{variant} d={features} {runs.scale_name(exponent)} trial {trial}"
                     network = runs.start(key, problem, width, exponent)
-                    piece = runs.settled_piece(bench, name, problem, network, latest)
+                    piece = runs.settled_piece(workspace, name, problem, network, latest)
                     for k, values in found.items():
                         values[v, row, exponents.index(exponent), trial] = piece[k]
     data = xr.Dataset(
@@ -164,13 +164,13 @@ def _both_losses(train, test, networks):
     return of(train), of(test)
 
 
-def _losses(bench: Bench) -> Findings:
+def _losses(workspace: Workspace) -> Findings:
     """Follow training and test loss for several scales."""
-    features, scales = (4, (-2, -4, -6, -8)) if bench.quick else (16, tuple(range(-2, -9, -1)))
+    features, scales = (4, (-2, -4, -6, -8)) if workspace.quick else (16, tuple(range(-2, -9, -1)))
     pieces = {}
     for variant in _VARIANTS:
-        problem, teacher, key = runs.draw(bench, features, variant, 0)
-        test = jr.normal(jr.fold_in(jr.key(bench.seed), 64), (64, features))
+        problem, teacher, key = runs.draw(workspace, features, variant, 0)
+        test = jr.normal(jr.fold_in(jr.key(workspace.seed), 64), (64, features))
         unseen = eqx.tree_at(
             lambda p: (p.inputs, p.targets), problem, (test, jnp.maximum(test @ teacher, 0.0))
         )
@@ -180,11 +180,11 @@ def _losses(bench: Bench) -> Findings:
             name = f"{variant} {runs.scale_name(exponent)}"
 
             def compute(problem=problem, unseen=unseen, network=network, name=name):
-                run = runs.settle(bench, name, problem, network, latest=_LOSS_END)
+                run = runs.settle(workspace, name, problem, network, latest=_LOSS_END)
                 train, tested = _both_losses(problem, unseen, run.networks)
                 return {"time": run.times, "train": train, "test": tested}
 
-            pieces[variant, exponent] = bench.piece(
+            pieces[variant, exponent] = workspace.piece(
                 f"{variant} {runs.scale_name(exponent)}", compute
             )
     data = _loss_data(pieces, scales).assign_attrs(features=features)

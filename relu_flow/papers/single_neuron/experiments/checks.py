@@ -10,7 +10,7 @@ import xarray as xr
 from ....data.norm_rank import norm_agrees_with_rank, norm_disagrees_with_rank
 from ....data.orthogonal import orthogonal
 from ....data.teacher import single_neuron
-from ....experiment.experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Experiment, Findings, Row, Workspace
 from ....model.loss import SquareLoss
 from ....model.problem import Problem
 from ....observe.bundle import bundle
@@ -23,19 +23,19 @@ _FEATURES = 4
 _BROKEN = 0.01  # the rank counts as more than one if the nuclear norm is so much too large
 
 
-def _ranks(bench: Bench) -> Findings:
+def _ranks(workspace: Workspace) -> Findings:
     """Measure ranks of the limit for several scales and widths."""
-    scales = (0, -2, -4, -6, -8) if bench.quick else tuple(range(2, -11, -1))
-    widths = (25, 200) if bench.quick else (25, 50, 200)
+    scales = (0, -2, -4, -6, -8) if workspace.quick else tuple(range(2, -11, -1))
+    widths = (25, 200) if workspace.quick else (25, 50, 200)
     shape = (len(widths), len(scales))
     names = ("effective_rank", "spread", "nuclear", "square_norm", "loss", "second")
     found = {name: np.full(shape, np.nan) for name in names}
-    problem, _, key = runs.draw(bench, _FEATURES, "capped", 0)
+    problem, _, key = runs.draw(workspace, _FEATURES, "capped", 0)
     for row, width in enumerate(widths):
         for column, exponent in enumerate(scales):
             network = runs.start(key, problem, width, exponent)
             name = f"m={width} {runs.scale_name(exponent)}"
-            piece = runs.settled_piece(bench, name, problem, network)
+            piece = runs.settled_piece(workspace, name, problem, network)
             for k, values in found.items():
                 values[row, column] = piece[k]
     data = xr.Dataset(
@@ -57,26 +57,26 @@ def _ranks(bench: Bench) -> Findings:
     return Findings(tuple(rows), data)
 
 
-def _correlation(bench: Bench) -> Findings:
+def _correlation(workspace: Workspace) -> Findings:
     """Widen the cone of inputs about the teacher, from almost 0 to almost pi/2."""
-    wide = [10, 25, 45, 60, 75, 88] if bench.quick else [*range(5, 90, 5), 88]
+    wide = [10, 25, 45, 60, 75, 88] if workspace.quick else [*range(5, 90, 5), 88]
     angles = np.radians(wide)
-    trials = 2 if bench.quick else 10
+    trials = 2 if workspace.quick else 10
     names = ("spread", "max_angle", "positive_angle", "loss", "reached", "miss", "second")
     found = {name: np.full((angles.size, trials), np.nan) for name in names}
     for trial in range(trials):
         for row, widest in enumerate(angles):
-            problem, teacher, key = runs.draw(bench, _FEATURES, "capped", trial, float(widest))
+            problem, teacher, key = runs.draw(workspace, _FEATURES, "capped", trial, float(widest))
             network = runs.start(key, problem, 200, -7)
 
             def compute(problem=problem, teacher=teacher, network=network):
-                run = runs.settle(bench, "correlation", problem, network)
+                run = runs.settle(workspace, "correlation", problem, network)
                 miss = jnp.linalg.norm(bundle(problem, run.network) - teacher)
                 found = {"reached": run.reached, "miss": miss, "second": run.second}
                 return runs.read(problem, run.network) | found
 
             name = f"{np.degrees(widest):.0f} degrees trial {trial}"
-            piece = bench.piece(name, compute)
+            piece = workspace.piece(name, compute)
             for k, values in found.items():
                 values[row, trial] = piece[k]
     degrees = np.degrees(angles)
@@ -107,18 +107,18 @@ def _correlation_rows(data: xr.Dataset):
     yield runs.second_row(data["second"])
 
 
-def _scale_sweep(bench: Bench) -> Findings:
+def _scale_sweep(workspace: Workspace) -> Findings:
     """Find by bisection at what scale rank one breaks, and where the theorem promises it."""
-    scales = np.array([1.0, -1.0, -3.0, -5.0] if bench.quick else np.arange(2.0, -10.5, -0.5))
-    trials, halvings = (1, 6) if bench.quick else (5, 12)
+    scales = np.array([1.0, -1.0, -3.0, -5.0] if workspace.quick else np.arange(2.0, -10.5, -0.5))
+    trials, halvings = (1, 6) if workspace.quick else (5, 12)
     curves, thresholds, promises, second = [], [], [], []
     for trial in range(trials):
-        problem, _, key = runs.draw(bench, _FEATURES, "capped", trial)
+        problem, _, key = runs.draw(workspace, _FEATURES, "capped", trial)
 
         def spread(exponent, trial=trial, problem=problem, key=key):
             network = runs.start(key, problem, 200, exponent)
             name = f"{runs.scale_name(exponent)} trial {trial}"
-            piece = runs.settled_piece(bench, name, problem, network)
+            piece = runs.settled_piece(workspace, name, problem, network)
             second.append(float(piece["second"]))
             return float(piece["spread"])
 
@@ -163,9 +163,9 @@ def _least(problem: Problem) -> float:
     return sum(2 * float(np.linalg.norm(scaled[targets * s > 0].sum(0))) for s in (1, -1))
 
 
-def _families(bench: Bench) -> dict[str, tuple[Problem, float, int]]:
+def _families(workspace: Workspace) -> dict[str, tuple[Problem, float, int]]:
     """Return problems, the least known square norm of an interpolator, and the least rank."""
-    key, size = jr.fold_in(jr.key(bench.seed), 0), _FEATURES
+    key, size = jr.fold_in(jr.key(workspace.seed), 0), _FEATURES
     options = {"loss": SquareLoss(), "reduction": "mean"}
     one, _ = orthogonal(key, size, size, positives=size, **options)
     both, _ = orthogonal(key, size, size, positives=size // 2, **options)
@@ -184,19 +184,19 @@ def _families(bench: Bench) -> dict[str, tuple[Problem, float, int]]:
     }
 
 
-def _orthogonal(bench: Bench) -> Findings:
+def _orthogonal(workspace: Workspace) -> Findings:
     """Compare orthogonal inputs with correlated ones: rank and norm of the limit."""
     # At the smallest, what is small by a low power of the scale has vanished too.
-    scales = (-2, -8, -20) if bench.quick else (0, -2, -4, -6, -8, -10, -15, -20, -30)
-    families = _families(bench)
+    scales = (-2, -8, -20) if workspace.quick else (0, -2, -4, -6, -8, -10, -15, -20, -30)
+    families = _families(workspace)
     names = ("effective_rank", "spread", "square_norm", "max_angle", "loss", "active", "second")
     found = {name: np.full((len(families), len(scales)), np.nan) for name in names}
     for row, (family, (problem, _, _)) in enumerate(families.items()):
-        _, key = jr.split(jr.fold_in(jr.key(bench.seed), 0))
+        _, key = jr.split(jr.fold_in(jr.key(workspace.seed), 0))
         for column, exponent in enumerate(scales):
             network = runs.start(key, problem, 200, exponent)
             name = f"{family} {runs.scale_name(exponent)}"
-            piece = runs.settled_piece(bench, name, problem, network)
+            piece = runs.settled_piece(workspace, name, problem, network)
             for k, values in found.items():
                 values[row, column] = piece[k]
     data = xr.Dataset(

@@ -10,7 +10,7 @@ import xarray as xr
 from ....data.teacher import single_neuron
 from ....data.teachers import several_neurons
 from ....discrete.descent import descent
-from ....experiment.experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Experiment, Findings, Row, Workspace
 from ....experiment.progress import Watcher
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
@@ -67,31 +67,33 @@ def _departures(flow: TwoLayerReLU, other: TwoLayerReLU):
     return jax.vmap(one)(flow, other)
 
 
-def _course(bench: Bench) -> Findings:
+def _course(workspace: Workspace) -> Findings:
     """Follow one run of flow and descent: 16 features, 25 neurons, uncentred, 4^-7."""
-    data_key, key = jr.split(jr.fold_in(jr.key(bench.seed), 0))
+    data_key, key = jr.split(jr.fold_in(jr.key(workspace.seed), 0))
     problem, found = single_neuron(data_key, 16, variant="uncentred")
     network = runs.start(key, problem, 25, -7)
-    end = 1200.0 if bench.quick else 12000.0
+    end = 1200.0 if workspace.quick else 12000.0
     times = np.concatenate([_EARLY, np.round(np.geomspace(84.0, end, 120), 2)])
 
     def flow():
-        run = bench.solve("flow", problem, network, end, ts=times, rtol=1e-11, max_steps=100_000)
+        run = workspace.solve(
+            "flow", problem, network, end, ts=times, rtol=1e-11, max_steps=100_000
+        )
         course = _course_of(problem, found.teacher, run.networks)
         early = jax.tree.map(lambda leaf: leaf[: _EARLY.size], run.networks)
         apart = []
         for rate in _RATES:
-            bench.say(f"descent at a rate of {rate}")
+            workspace.say(f"descent at a rate of {rate}")
             steps = round(float(_EARLY[-1]) / rate)
             other = descent(problem, network, steps, rate, ts=jnp.asarray(_EARLY))
             apart.append(_departures(early, other.networks))
         return course | {"departure": jnp.stack(apart)}
 
-    kept = bench.piece("flow and departures", flow)
-    last = float(_EARLY[-1]) if bench.quick else end
+    kept = workspace.piece("flow and departures", flow)
+    last = float(_EARLY[-1]) if workspace.quick else end
     shown = times[times <= last + 1e-9]
-    other = bench.piece(
-        "descent", lambda: _descent_course(bench, problem, network, found.teacher, shown)
+    other = workspace.piece(
+        "descent", lambda: _descent_course(workspace, problem, network, found.teacher, shown)
     )
     eigenvalues, _ = data_eigenbasis(problem)
     data = _course_data(kept, other, times, shown, np.asarray(eigenvalues))
@@ -100,12 +102,12 @@ def _course(bench: Bench) -> Findings:
     return Findings(tuple(_course_rows(data, widest)), data)
 
 
-def _descent_course(bench: Bench, problem, network, teacher, times) -> dict:
+def _descent_course(workspace: Workspace, problem, network, teacher, times) -> dict:
     """Return the same of gradient descent at the paper's learning rate."""
     end = float(times[-1])
     steps = round(end / _PAPER_RATE)
-    kept = bench.folder / f"descent-{bench.stamp}.checkpoint"
-    with Watcher(end, bench.quiet, "descent") as watcher:
+    kept = workspace.folder / f"descent-{workspace.stamp}.checkpoint"
+    with Watcher(end, workspace.quiet, "descent") as watcher:
         options = {"ts": jnp.asarray(times), "progress": watcher, "checkpoint": kept}
         run = descent(problem, network, steps, _PAPER_RATE, **options)
     return _course_of(problem, teacher, run.networks)
@@ -196,22 +198,22 @@ def _clusters(problem: Problem, teachers, networks: TwoLayerReLU) -> dict:
     return jax.vmap(one)(networks)
 
 
-def _two_teachers(bench: Bench) -> Findings:
+def _two_teachers(workspace: Workspace) -> Findings:
     """Learn two opposite teachers of norms 1 and 3 at several scales."""
-    features, width = (4, 50) if bench.quick else (16, 100)
-    scales = tuple(range(-3, -10, -1)) if bench.quick else tuple(range(-2, -10, -1))
-    data_key, key = jr.split(jr.fold_in(jr.key(bench.seed), 0))
+    features, width = (4, 50) if workspace.quick else (16, 100)
+    scales = tuple(range(-3, -10, -1)) if workspace.quick else tuple(range(-2, -10, -1))
+    data_key, key = jr.split(jr.fold_in(jr.key(workspace.seed), 0))
     problem, found = several_neurons(data_key, features)
     pieces = {}
     for exponent in scales:
         network = runs.start(key, problem, width, exponent)
 
         def compute(network=network, exponent=exponent):
-            run = runs.settle(bench, runs.scale_name(exponent), problem, network)
+            run = runs.settle(workspace, runs.scale_name(exponent), problem, network)
             seen = _clusters(problem, found.teachers, run.networks)
             return seen | {"time": run.times, "second": run.second}
 
-        pieces[exponent] = bench.piece(f"{runs.scale_name(exponent)}", compute)
+        pieces[exponent] = workspace.piece(f"{runs.scale_name(exponent)}", compute)
     last = lambda name: np.stack([pieces[e][name][-1] for e in scales])
     done = [e for e in scales if pieces[e]["loss"][-1] < _LEARNT]
     shown = min(done or scales, key=lambda e: abs(e + 7))

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ....claims.verdict import Evidence
-from ....experiment.experiment import Bench, Experiment, Findings, Row
+from ....experiment.experiment import Experiment, Findings, Row, Workspace
 from ....flow.solve import solve
 from ....flow.trajectory import Trajectory
 from ....model.network import TwoLayerReLU
@@ -44,9 +44,9 @@ class CompiledFlow:
         return _network_at(self.run, jnp.asarray(t))
 
 
-def _record(bench: Bench, exponent: int) -> tuple[Measured, Trajectory]:
+def _record(workspace: Workspace, exponent: int) -> tuple[Measured, Trajectory]:
     """Solve one run with dense output; return it as the theorems look at it, and itself."""
-    problem, teacher, key = runs.draw(bench, _FEATURES, "capped", 0)
+    problem, teacher, key = runs.draw(workspace, _FEATURES, "capped", 0)
     network = runs.start(key, problem, _WIDTH, exponent)
     log_lambda = exponent * runs.LOG_STEP
     found = constants(problem, network, np.asarray(teacher), log_lambda)
@@ -62,12 +62,12 @@ def _compared(record: Measured, name: str) -> list:
     return list(made[name].check(record.evidence).comparisons)
 
 
-def _alignment(bench: Bench) -> Findings:
+def _alignment(workspace: Workspace) -> Findings:
     """Compare every neuron's turning with its yardstick's."""
-    scales = _QUICK if bench.quick else _SCALES
+    scales = _QUICK if workspace.quick else _SCALES
 
     def compute(exponent):
-        record, _ = _record(bench, exponent)
+        record, _ = _record(workspace, exponent)
         found = record.found
         unit = found.gamma / found.gamma_norm
         times = np.linspace(0.0, 1.5 * max(found.alignment_end, found.crossing_end), _TIMES)
@@ -89,7 +89,7 @@ def _alignment(bench: Bench) -> Findings:
             "alignment_end": found.alignment_end,
         }
 
-    pieces = {e: bench.piece(f"{runs.scale_name(e)}", lambda e=e: compute(e)) for e in scales}
+    pieces = {e: workspace.piece(f"{runs.scale_name(e)}", lambda e=e: compute(e)) for e in scales}
     dims = {"time": ("point",), "cosine": ("point", "neuron"), "yardstick": ("point", "neuron"),
             "sign": ("neuron",)}  # fmt: skip
     data = xr.Dataset(
@@ -136,12 +136,12 @@ def _bundle_course(run: Trajectory, growing, times):
     return jax.lax.map(one, jnp.asarray(times))
 
 
-def _cohesion(bench: Bench) -> Findings:
+def _cohesion(workspace: Workspace) -> Findings:
     """Follow the largest angle between growing neurons through the second phase."""
-    scales = _QUICK if bench.quick else _SCALES
+    scales = _QUICK if workspace.quick else _SCALES
 
     def compute(exponent):
-        record, run = _record(bench, exponent)
+        record, run = _record(workspace, exponent)
         found, end = record.found, record.evidence.end
         times = np.linspace(0.0, end, _TIMES)
         angles, sizes = _bundle_course(run, found.growing, times)
@@ -155,7 +155,7 @@ def _cohesion(bench: Bench) -> Findings:
             "departure": record.departure,
         }
 
-    pieces = {e: bench.piece(f"{runs.scale_name(e)}", lambda e=e: compute(e)) for e in scales}
+    pieces = {e: workspace.piece(f"{runs.scale_name(e)}", lambda e=e: compute(e)) for e in scales}
     dims = {"time": ("point",), "angle": ("point",), "size": ("point",)}
     data = xr.Dataset(
         {

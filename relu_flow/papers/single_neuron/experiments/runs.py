@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Key, Real
 
 from ....data.teacher import Variant, single_neuron
-from ....experiment.experiment import Bench, Row
+from ....experiment.experiment import Row, Workspace
 from ....flow.solve import solve
 from ....flow.trajectory import RESULTS, Trajectory
 from ....model.initialisers import single_neuron_init
@@ -58,10 +58,14 @@ class Settled:
 
 
 def draw(
-    bench: Bench, features: int, variant: Variant, trial: int, max_angle: float | None = None
+    workspace: Workspace,
+    features: int,
+    variant: Variant,
+    trial: int,
+    max_angle: float | None = None,
 ) -> tuple[Problem, Float[Array, " features"], Key[Array, ""]]:
     """Return the data of a trial, its teacher, and a key for its initial network."""
-    data_key, network_key = jr.split(jr.fold_in(jr.key(bench.seed), trial))
+    data_key, network_key = jr.split(jr.fold_in(jr.key(workspace.seed), trial))
     problem, found = single_neuron(data_key, features, variant=variant, max_angle=max_angle)
     return problem, found.teacher, network_key
 
@@ -77,7 +81,7 @@ def scale_name(exponent: float) -> str:
 
 
 def settle(
-    bench: Bench,
+    workspace: Workspace,
     name: str,
     problem: Problem,
     network: TwoLayerReLU,
@@ -91,24 +95,24 @@ def settle(
     on which side of them they are.
 
     Args:
-        bench: Where progress is shown.
+        workspace: Where progress is shown.
         name: What is run.
         problem: Mean square loss.
         network: Where from.
         level: Of the loss.
         latest: The latest time; sooner in quick forms.
     """
-    latest = min(latest, _QUICK_LATEST) if bench.quick else latest
+    latest = min(latest, _QUICK_LATEST) if workspace.quick else latest
     second = False
     end = min(_guessed_end(problem, float(jnp.max(network.log_scale)), level), latest)
     while True:
         ts = end * _SHARES
         title = f"{name} to t={end:.4g}"
-        run, below = _attempt(bench, title, problem, network, ts, _RTOL, level)
+        run, below = _attempt(workspace, title, problem, network, ts, _RTOL, level)
         if not np.isfinite(np.asarray(run.ts)).all() and not below.any():
-            bench.say(f"{title}: ended early at rtol={_RTOL:g}: {RESULTS[run.result]}")
+            workspace.say(f"{title}: ended early at rtol={_RTOL:g}: {RESULTS[run.result]}")
             second = True
-            run, below = _attempt(bench, title, problem, network, ts, _SECOND_RTOL, level)
+            run, below = _attempt(workspace, title, problem, network, ts, _SECOND_RTOL, level)
         recorded = np.isfinite(np.asarray(run.ts))
         broken = not recorded.all() and not below.any()
         if below.any() or broken or end >= latest:
@@ -122,7 +126,7 @@ def settle(
 
 
 def _attempt(
-    bench: Bench, name: str, problem: Problem, network, ts, rtol: float, level: float
+    workspace: Workspace, name: str, problem: Problem, network, ts, rtol: float, level: float
 ) -> tuple[Trajectory, np.ndarray]:
     """Run to the last of some times; return the run and when its loss is below the level.
 
@@ -133,7 +137,7 @@ def _attempt(
     if problem.features < _WATCHED:
         run = solve(problem, network, ts[-1], **options)
     else:
-        run = bench.solve(name, problem, network, float(ts[-1]), **options)
+        run = workspace.solve(name, problem, network, float(ts[-1]), **options)
     recorded = np.isfinite(np.asarray(run.ts))
     return run, recorded & (np.asarray(_losses(problem, run.networks)) < level)
 
@@ -195,7 +199,7 @@ def read(problem: Problem, network: TwoLayerReLU) -> dict[str, Array]:
 
 
 def settled_piece(
-    bench: Bench,
+    workspace: Workspace,
     name: str,
     problem: Problem,
     network: TwoLayerReLU,
@@ -204,13 +208,13 @@ def settled_piece(
     """Return what is read off the end of a run, from disk if it was made before."""
 
     def compute():
-        run = settle(bench, name, problem, network, latest=latest)
+        run = settle(workspace, name, problem, network, latest=latest)
         found = read(problem, run.network)
         if run.broken:
             found = {key: jnp.full(value.shape, math.nan) for key, value in found.items()}
         return found | {"time": run.time, "reached": run.reached, "second": run.second}
 
-    return bench.piece(name, compute)
+    return workspace.piece(name, compute)
 
 
 def second_row(second: xr.DataArray) -> Row:

@@ -23,7 +23,7 @@ from .times import used_text
 _BANDS = 4
 
 
-def course_section(data: Collected) -> Section | None:
+def over_time_section(data: Collected) -> Section | None:
     """Return the courses of the observables that are kept at times; `None` if there are none."""
     record = data.plan.study.record
     if not record.at_times:

@@ -38,7 +38,7 @@ class _Queue(eqx.Module):
     waits: Float[Array, ""]
 
 
-def solve_queue(
+def solve_in_lanes(
     problems: Problem,
     networks: TwoLayerReLU,
     count: Int[Array, ""],
@@ -103,7 +103,11 @@ def solve_queue(
         queue = eqx.tree_at(
             lambda q: (q.states, q.iterations, q.waits),
             queue,
-            (states, queue.iterations + 1, queue.waits + jnp.sum(~busy, dtype=queue.waits.dtype)),
+            (
+                states,
+                queue.iterations + 1,
+                queue.waits + jnp.sum(~busy, dtype=queue.waits.dtype),
+            ),
         )
         ended = busy & ~on
         return jax.lax.cond(jnp.any(ended), lambda q: swap(q, ended), lambda q: q, queue)

@@ -33,7 +33,7 @@ _finish = compiled(finish)
 _judge = eqx.filter_jit(going_on)
 
 
-def solve_watched(
+def solve_in_pieces(
     problem,
     network,
     t0,

@@ -28,7 +28,7 @@ _LOG_2 = float(np.log(2.0))
 _STALLS = 16  # switches at one instant, beyond four a hyperplane: the modes are inconsistent
 
 
-class Sheets(eqx.Module):
+class Hyperplanes(eqx.Module):
     """The hyperplanes, and the constant pulls on their positive and negative sides.
 
     One hyperplane has several samples if inputs are parallel; the lowest-numbered speaks
@@ -42,7 +42,7 @@ class Sheets(eqx.Module):
     jump: Float[Array, " samples"]
 
     @classmethod
-    def of(cls, problem: Problem) -> "Sheets":
+    def of(cls, problem: Problem) -> "Hyperplanes":
         """Return the hyperplanes of a problem, its pulls taken at output zero."""
         frame = Frame.of(problem)
         up, down = frame.group_pulls(frame.pull(jnp.zeros_like(frame.targets)))
@@ -58,15 +58,15 @@ class Sheets(eqx.Module):
         """Return whether so many switches at one instant mean that no modes are right."""
         return stalls > 4 * self.own.shape[0] + _STALLS
 
-    def modes(self, side, gone) -> Int[Array, " samples"]:
+    def modes(self, side, at_rest) -> Int[Array, " samples"]:
         """Return the mode of each sample from the sides of the hyperplanes."""
         here = side[self.frame.representative]
-        active = (here * jnp.sign(self.frame.factor).astype(here.dtype) > 0) & ~gone
+        active = (here * jnp.sign(self.frame.factor).astype(here.dtype) > 0) & ~at_rest
         mode = jnp.where(active, ACTIVE, INACTIVE)
-        return jnp.where((here == 0) & ~gone, SLIDING, mode).astype(jnp.int8)
+        return jnp.where((here == 0) & ~at_rest, SLIDING, mode).astype(jnp.int8)
 
 
-class Stretch(eqx.Module):
+class Segment(eqx.Module):
     """One neuron between two switches; under `vmap` all of them.
 
     Attributes:
@@ -80,7 +80,7 @@ class Stretch(eqx.Module):
         fresh: Whether it starts on that hyperplane.
         slides: The hyperplanes slid on; unused slots hold `samples`.
         basis: Orthonormal vectors that span the normals of these; zero for unused slots.
-        gone: Whether the inner weights are zero: then it rests for ever.
+        at_rest: Whether the inner weights are zero: then it rests for ever.
         drive: What drives it, across no slide.
         wait: Time from the start to the next switch.
         index: What happens then: a hyperplane, or for each slot the two ends of a slide.
@@ -99,7 +99,7 @@ class Stretch(eqx.Module):
     fresh: Bool[Array, "*width samples"]
     slides: Int[Array, "*width slides"]
     basis: Float[Array, "*width slides features"]
-    gone: Bool[Array, "*width"]
+    at_rest: Bool[Array, "*width"]
     drive: Float[Array, "*width features"]
     wait: Float[Array, "*width"]
     index: Int[Array, "*width"]
@@ -113,15 +113,15 @@ class Stretch(eqx.Module):
         return self.start + self.wait
 
 
-def _orthonormal(sheets: Sheets, slides) -> Float[Array, "slides features"]:
+def _orthonormal(hyperplanes: Hyperplanes, slides) -> Float[Array, "slides features"]:
     """Return an orthonormal basis of the normals of the hyperplanes slid on."""
-    inputs = sheets.frame.inputs
+    inputs = hyperplanes.frame.inputs
 
     def extend(k, basis):
         normal = inputs.at[slides[k]].get(mode="fill", fill_value=0.0)
         free = _across(basis, normal)
         length = jnp.linalg.norm(free)
-        used = length > sheets.noise * jnp.linalg.norm(normal)
+        used = length > hyperplanes.noise * jnp.linalg.norm(normal)
         return basis.at[k].set(jnp.where(used, free / jnp.where(used, length, 1.0), 0.0))
 
     none = jnp.zeros((slides.shape[0], inputs.shape[1]), inputs.dtype)
@@ -134,46 +134,46 @@ def _across(basis: Float[Array, "slides features"], vector: Float[Array, " featu
     return vector - basis.T @ (basis @ vector)
 
 
-def _forces(sheets: Sheets, side, slides):
+def _forces(hyperplanes: Hyperplanes, side, slides):
     """Return the drive without the slides' share, and the sum of its parts' sizes."""
-    coefficient = jnp.where(side > 0, sheets.up, jnp.where(side < 0, -sheets.down, 0.0))
-    sliding = jnp.sum(sheets.jump.at[slides].get(mode="fill", fill_value=0.0))
-    size = jnp.abs(coefficient) @ sheets.frame.norms + sliding
-    return coefficient @ sheets.frame.inputs, coefficient, size
+    coefficient = jnp.where(side > 0, hyperplanes.up, jnp.where(side < 0, -hyperplanes.down, 0.0))
+    sliding = jnp.sum(hyperplanes.jump.at[slides].get(mode="fill", fill_value=0.0))
+    size = jnp.abs(coefficient) @ hyperplanes.frame.norms + sliding
+    return coefficient @ hyperplanes.frame.inputs, coefficient, size
 
 
-def _planned(sheets: Sheets, neuron: Stretch) -> Stretch:
-    """Return the stretch with its drive and its next switch."""
-    inputs, norms, noise = sheets.frame.inputs, sheets.frame.norms, sheets.noise
-    base, _, size = _forces(sheets, neuron.side, neuron.slides)
+def _planned(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
+    """Return the segment with its drive and its next switch."""
+    inputs, norms, noise = hyperplanes.frame.inputs, hyperplanes.frame.norms, hyperplanes.noise
+    base, _, size = _forces(hyperplanes, neuron.side, neuron.slides)
     drive = _across(neuron.basis, base)
-    rests = (jnp.linalg.norm(drive) <= noise * size) | neuron.gone
+    rests = (jnp.linalg.norm(drive) <= noise * size) | neuron.at_rest
     drive = jnp.where(rests, 0.0, drive)
     neuron = eqx.tree_at(lambda s: s.drive, neuron, drive)
     height, push = jnp.where(neuron.fresh, 0.0, inputs @ neuron.inner), inputs @ drive
-    tangent = jnp.abs(push) <= 4 * noise * norms * (size + sheets.jump)
+    tangent = jnp.abs(push) <= 4 * noise * norms * (size + hyperplanes.jump)
     push = jnp.where(neuron.fresh & tangent, 0.0, push)
-    hits = _first_crossing(sheets, neuron, height, push)
-    waits = jnp.concatenate([hits, *_slide_ends(sheets, neuron, base, size)])
-    waits = jnp.where(neuron.gone, jnp.inf, waits)
+    hits = _first_crossing(hyperplanes, neuron, height, push)
+    waits = jnp.concatenate([hits, *_slide_ends(hyperplanes, neuron, base, size)])
+    waits = jnp.where(neuron.at_rest, jnp.inf, waits)
     index = jnp.argmin(waits).astype(neuron.index.dtype)
-    stuck = sheets.stuck(neuron.stalls)
+    stuck = hyperplanes.stuck(neuron.stalls)
     wait = jnp.where(stuck | neuron.overflow, jnp.inf, waits[index])
     return eqx.tree_at(lambda s: (s.wait, s.index), neuron, (wait, index))
 
 
-def _slide_ends(sheets: Sheets, neuron: Stretch, base, size):
+def _slide_ends(hyperplanes: Hyperplanes, neuron: Segment, base, size):
     """Return 0 for each slide whose weight is beyond its negative or positive end, else `inf`.
 
     A weight of zero is an end, too: nothing pushes back any more.
     """
-    samples, slides = sheets.own.shape[0], neuron.slides
+    samples, slides = hyperplanes.own.shape[0], neuron.slides
 
     def weigh(i, state):
         # The basis is triangular in the normals, so the last slide's share comes first.
         rest, weights = state
         k = slides.shape[0] - 1 - i
-        normal = sheets.frame.inputs.at[slides[k]].get(mode="fill", fill_value=0.0)
+        normal = hyperplanes.frame.inputs.at[slides[k]].get(mode="fill", fill_value=0.0)
         along = neuron.basis[k] @ normal
         weight = -(neuron.basis[k] @ rest) / jnp.where(along == 0, 1.0, along)
         return rest + weight * normal, weights.at[k].set(weight)
@@ -182,19 +182,21 @@ def _slide_ends(sheets: Sheets, neuron: Stretch, base, size):
     if slides.shape[0]:
         _, weights = jax.lax.fori_loop(0, slides.shape[0], weigh, (base, weights))
     pick = lambda array: array.at[slides].get(mode="fill", fill_value=0.0)
-    up, down, norms = pick(sheets.up), pick(sheets.down), pick(sheets.frame.norms)
-    scale = sheets.noise * (pick(sheets.jump) + size) / jnp.where(norms > 0, norms, 1.0)
+    up, down, norms = pick(hyperplanes.up), pick(hyperplanes.down), pick(hyperplanes.frame.norms)
+    scale = hyperplanes.noise * (pick(hyperplanes.jump) + size) / jnp.where(norms > 0, norms, 1.0)
     sign, used = jnp.where(up + down < 0, -1.0, 1.0), slides < samples
     below = used & (sign * (weights + down) <= scale)
     above = used & (sign * (up - weights) < -scale)
     return jnp.where(below, 0.0, jnp.inf), jnp.where(above, 0.0, jnp.inf)
 
 
-def _first_crossing(sheets: Sheets, neuron: Stretch, height, push) -> Float[Array, " samples"]:
+def _first_crossing(
+    hyperplanes: Hyperplanes, neuron: Segment, height, push
+) -> Float[Array, " samples"]:
     """Return when each hyperplane is met first, `inf` if never or if it is slid on."""
-    sign = jnp.where(sheets.own, neuron.side, 0).astype(height.dtype)
+    sign = jnp.where(hyperplanes.own, neuron.side, 0).astype(height.dtype)
     start = jnp.maximum(sign * height, 0.0)
-    if not sheets.frame.train_outer:
+    if not hyperplanes.frame.train_outer:
         rate = jnp.ldexp(neuron.rate, -neuron.exponent) * neuron.outer
         return _first_root(jnp.zeros_like(start), sign * rate * push, start)
     parts = _AlongDrive.of(neuron)
@@ -230,7 +232,7 @@ class _AlongDrive(eqx.Module):
     falling: Float[Array, ""]
 
     @classmethod
-    def of(cls, neuron: Stretch) -> "_AlongDrive":
+    def of(cls, neuron: Segment) -> "_AlongDrive":
         speed = jnp.linalg.norm(neuron.drive)
         unit = neuron.drive / jnp.where(speed > 0, speed, 1.0)
         along = neuron.inner @ unit
@@ -249,9 +251,9 @@ class _AlongDrive(eqx.Module):
         return cls(speed, unit, across, 0.5 * rising, 0.5 * falling)
 
 
-def moved(sheets: Sheets, neuron: Stretch, wait) -> tuple[Stretch, Bool[Array, ""]]:
+def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Bool[Array, ""]]:
     """Return the neuron's weights after a time, and whether its inner weights are zero."""
-    if not sheets.frame.train_outer:
+    if not hyperplanes.frame.train_outer:
         rate = jnp.ldexp(neuron.rate, -neuron.exponent)
         way = rate * neuron.outer * wait * neuron.drive
         inner, outer, k = neuron.inner + way, neuron.outer, jnp.zeros_like(neuron.exponent)
@@ -279,10 +281,10 @@ def moved(sheets: Sheets, neuron: Stretch, wait) -> tuple[Stretch, Bool[Array, "
         inner, outer = jnp.where(rests, neuron.inner, inner), jnp.where(rests, neuron.outer, outer)
         k = jnp.where(rests, 0, k)
         size = jnp.maximum(jnp.max(jnp.abs(inner)), jnp.abs(outer))
-    zero = (jnp.linalg.norm(inner) <= sheets.noise * reach) & (wait > 0)
+    zero = (jnp.linalg.norm(inner) <= hyperplanes.noise * reach) & (wait > 0)
     _, more = jnp.frexp(size)
     more = more.astype(k.dtype)
-    if sheets.frame.train_outer:
+    if hyperplanes.frame.train_outer:
         outer = jnp.ldexp(outer, -more)
     after = (
         jnp.ldexp(inner, -more), outer, neuron.exponent + k + more,
@@ -292,17 +294,17 @@ def moved(sheets: Sheets, neuron: Stretch, wait) -> tuple[Stretch, Bool[Array, "
     return eqx.tree_at(where, neuron, after), zero
 
 
-def switched(sheets: Sheets, neuron: Stretch) -> Stretch:
+def switched(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
     """Take the neuron to its next switch, through it, and plan what follows."""
-    samples, slots = sheets.own.shape[0], neuron.slides.shape[0]
+    samples, slots = hyperplanes.own.shape[0], neuron.slides.shape[0]
     is_hit = neuron.index < samples
     slot = jnp.where(is_hit, 0, (neuron.index - samples) % max(slots, 1))
     slid = neuron.slides[slot] if slots else neuron.index
     r = jnp.where(is_hit, jnp.minimum(neuron.index, samples - 1), slid)
     time, stalls = neuron.next_time, jnp.where(neuron.wait > 0, 0, neuron.stalls + 1)
-    neuron, gone = moved(sheets, neuron, neuron.wait)
-    gone = gone & is_hit
-    hit = _side_after_hit(sheets, neuron, r)
+    neuron, at_rest = moved(hyperplanes, neuron, neuron.wait)
+    at_rest = at_rest & is_hit
+    hit = _side_after_hit(hyperplanes, neuron, r)
     leave = jnp.where(neuron.index < samples + slots, -1, 1)
     new = jnp.where(is_hit, hit, leave).astype(neuron.side.dtype)
     enters, slides, overflow = is_hit & (new == 0), neuron.slides, neuron.overflow
@@ -312,73 +314,78 @@ def switched(sheets: Sheets, neuron: Stretch) -> Stretch:
         entered = slides.at[jnp.argmax(unused)].set(r.astype(slides.dtype))
         left = slides.at[slot].set(samples)
         slides = jnp.where(enters, entered, jnp.where(is_hit, slides, left))
-        slides = jnp.where(gone, samples, slides)
+        slides = jnp.where(at_rest, samples, slides)
     else:
         overflow = overflow | enters
-    basis = _orthonormal(sheets, slides)
+    basis = _orthonormal(hyperplanes, slides)
     inner = _across(basis, neuron.inner)
-    inner = jnp.where(gone, 0.0, inner)
-    close = sheets.noise * jnp.linalg.norm(inner) * sheets.frame.norms
-    near = jnp.abs(sheets.frame.inputs @ inner) <= close
+    inner = jnp.where(at_rest, 0.0, inner)
+    close = hyperplanes.noise * jnp.linalg.norm(inner) * hyperplanes.frame.norms
+    near = jnp.abs(hyperplanes.frame.inputs @ inner) <= close
     fresh = (neuron.fresh & near).at[r].set(True)
-    side, gone = neuron.side.at[r].set(new), neuron.gone | gone
-    changed = (time, inner, side, fresh, slides, basis, gone, stalls, overflow)
+    side, at_rest = neuron.side.at[r].set(new), neuron.at_rest | at_rest
+    changed = (time, inner, side, fresh, slides, basis, at_rest, stalls, overflow)
     where = lambda s: (
-        s.start, s.inner, s.side, s.fresh, s.slides, s.basis, s.gone, s.stalls, s.overflow
+        s.start, s.inner, s.side, s.fresh, s.slides, s.basis, s.at_rest, s.stalls, s.overflow
     )  # fmt: skip
-    return _planned(sheets, eqx.tree_at(where, neuron, changed))
+    return _planned(hyperplanes, eqx.tree_at(where, neuron, changed))
 
 
-def _side_after_hit(sheets: Sheets, neuron: Stretch, r) -> Int[Array, ""]:
+def _side_after_hit(hyperplanes: Hyperplanes, neuron: Segment, r) -> Int[Array, ""]:
     """Cross if the velocity beyond the hyperplane leads away from it, else slide."""
-    below, above, zero = _normal_speeds(sheets, neuron, r)
+    below, above, zero = _normal_speeds(hyperplanes, neuron, r)
     from_above = jnp.where(below <= zero, -1, 0)
     from_below = jnp.where(above >= -zero, 1, 0)
     return jnp.where(neuron.side[r] > 0, from_above, from_below)
 
 
-def _normal_speeds(sheets: Sheets, neuron: Stretch, r):
+def _normal_speeds(hyperplanes: Hyperplanes, neuron: Segment, r):
     """Return the velocity across a hyperplane on its two sides, and what counts as zero."""
-    base, coefficient, size = _forces(sheets, neuron.side, neuron.slides)
-    normal = sheets.frame.inputs[r]
+    base, coefficient, size = _forces(hyperplanes, neuron.side, neuron.slides)
+    normal = hyperplanes.frame.inputs[r]
     free = _across(neuron.basis, normal)
     along, square = free @ (base - coefficient[r] * normal), free @ free
-    zero = sheets.noise * jnp.abs(neuron.outer) * sheets.frame.norms[r] * (size + sheets.jump[r])
-    below = neuron.outer * (along - sheets.down[r] * square)
-    return below, neuron.outer * (along + sheets.up[r] * square), zero
+    zero = (
+        hyperplanes.noise
+        * jnp.abs(neuron.outer)
+        * hyperplanes.frame.norms[r]
+        * (size + hyperplanes.jump[r])
+    )
+    below = neuron.outer * (along - hyperplanes.down[r] * square)
+    return below, neuron.outer * (along + hyperplanes.up[r] * square), zero
 
 
-def started(sheets: Sheets, neuron: Stretch) -> tuple[Stretch, Int[Array, ""]]:
+def started(hyperplanes: Hyperplanes, neuron: Segment) -> tuple[Segment, Int[Array, ""]]:
     """Return the neuron in its first modes, and on how many repelling hyperplanes it is.
 
     On a hyperplane it starts inactive; if that is wrong, that is its first switch. On a
     repelling one both sides are right, and so is staying, which is chosen.
     """
-    samples = sheets.own.shape[0]
-    height = sheets.frame.inputs @ neuron.inner
+    samples = hyperplanes.own.shape[0]
+    height = hyperplanes.frame.inputs @ neuron.inner
     size = jnp.linalg.norm(neuron.inner)
-    near = jnp.abs(height) <= 0.25 * sheets.noise * size * sheets.frame.norms
+    near = jnp.abs(height) <= 0.25 * hyperplanes.noise * size * hyperplanes.frame.norms
     side = jnp.where((height > 0) & ~near, 1, -1).astype(neuron.side.dtype)
     neuron = eqx.tree_at(lambda s: s.side, neuron, side)
-    speeds = jax.vmap(lambda r: _normal_speeds(sheets, neuron, r))
+    speeds = jax.vmap(lambda r: _normal_speeds(hyperplanes, neuron, r))
     below, above, zero = speeds(jnp.arange(samples))
-    unstable = near & sheets.own & (above > zero) & (below <= zero) & (size > 0)
+    unstable = near & hyperplanes.own & (above > zero) & (below <= zero) & (size > 0)
     repelling = unstable & (below < -zero)
     found = jnp.nonzero(repelling, size=neuron.slides.shape[0], fill_value=samples)[0]
     side = jnp.where(repelling, 0, side).astype(side.dtype)
     overflow = jnp.sum(repelling) > neuron.slides.shape[0]
-    gone, slides = size == 0, found.astype(neuron.slides.dtype)
-    basis, modes = _orthonormal(sheets, slides), sheets.modes(side, gone)
-    fields = (side, near, slides, basis, gone, modes, overflow)
-    where = lambda s: (s.side, s.fresh, s.slides, s.basis, s.gone, s.logged, s.overflow)
-    neuron = _planned(sheets, eqx.tree_at(where, neuron, fields))
+    at_rest, slides = size == 0, found.astype(neuron.slides.dtype)
+    basis, modes = _orthonormal(hyperplanes, slides), hyperplanes.modes(side, at_rest)
+    fields = (side, near, slides, basis, at_rest, modes, overflow)
+    where = lambda s: (s.side, s.fresh, s.slides, s.basis, s.at_rest, s.logged, s.overflow)
+    neuron = _planned(hyperplanes, eqx.tree_at(where, neuron, fields))
     return neuron, jnp.sum(unstable, dtype=jnp.int32)
 
 
-def limit_direction(sheets: Sheets, neuron: Stretch) -> Float[Array, " features"]:
-    """Return the direction that the neuron's present stretch leads to as t grows for ever."""
-    own = neuron.inner / jnp.where(neuron.gone, 1.0, jnp.linalg.norm(neuron.inner))
-    if sheets.frame.train_outer:
+def limit_direction(hyperplanes: Hyperplanes, neuron: Segment) -> Float[Array, " features"]:
+    """Return the direction that the neuron's present segment leads to as t grows for ever."""
+    own = neuron.inner / jnp.where(neuron.at_rest, 1.0, jnp.linalg.norm(neuron.inner))
+    if hyperplanes.frame.train_outer:
         parts = _AlongDrive.of(neuron)
         speed, unit, sign = parts.speed, parts.unit, jnp.sign(parts.rising)
     else:
