@@ -123,11 +123,11 @@ def solve_in_lanes(
         number = queue.following + jnp.cumsum(ended, dtype=count.dtype) - 1
         index = jnp.where(ended, jnp.where(number < count, number, -1), queue.index)
         contexts, states = load(index)
-        fresh = ended & (index >= 0)
+        begins = ended & (index >= 0)
         return _Queue(
             index,
-            _choose(fresh, contexts, queue.contexts),
-            _choose(fresh, states, queue.states),
+            _choose(begins, contexts, queue.contexts),
+            _choose(begins, states, queue.states),
             jnp.minimum(queue.following + jnp.sum(ended, dtype=count.dtype), count),
             kept,
             queue.iterations,

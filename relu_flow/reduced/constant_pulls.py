@@ -77,7 +77,7 @@ class Segment(eqx.Module):
         imbalance: $v^2 - |w|^2$ in the present units.
         rate: Factor of the inner weights' equation at exponent zero.
         side: Of each hyperplane: +1, -1, or 0 for a slide.
-        fresh: Whether it starts on that hyperplane.
+        on_hyperplane: Whether it starts on that hyperplane.
         slides: The hyperplanes slid on; unused slots hold `samples`.
         basis: Orthonormal vectors that span the normals of these; zero for unused slots.
         at_rest: Whether the inner weights are zero: then it rests for ever.
@@ -96,7 +96,7 @@ class Segment(eqx.Module):
     imbalance: Float[Array, "*width"]
     rate: Float[Array, "*width"]
     side: Int[Array, "*width samples"]
-    fresh: Bool[Array, "*width samples"]
+    on_hyperplane: Bool[Array, "*width samples"]
     slides: Int[Array, "*width slides"]
     basis: Float[Array, "*width slides features"]
     at_rest: Bool[Array, "*width"]
@@ -150,9 +150,9 @@ def _planned(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
     rests = (jnp.linalg.norm(drive) <= noise * size) | neuron.at_rest
     drive = jnp.where(rests, 0.0, drive)
     neuron = eqx.tree_at(lambda s: s.drive, neuron, drive)
-    height, push = jnp.where(neuron.fresh, 0.0, inputs @ neuron.inner), inputs @ drive
+    height, push = jnp.where(neuron.on_hyperplane, 0.0, inputs @ neuron.inner), inputs @ drive
     tangent = jnp.abs(push) <= 4 * noise * norms * (size + hyperplanes.jump)
-    push = jnp.where(neuron.fresh & tangent, 0.0, push)
+    push = jnp.where(neuron.on_hyperplane & tangent, 0.0, push)
     hits = _first_crossing(hyperplanes, neuron, height, push)
     waits = jnp.concatenate([hits, *_slide_ends(hyperplanes, neuron, base, size)])
     waits = jnp.where(neuron.at_rest, jnp.inf, waits)
@@ -322,11 +322,12 @@ def switched(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
     inner = jnp.where(at_rest, 0.0, inner)
     close = hyperplanes.noise * jnp.linalg.norm(inner) * hyperplanes.frame.norms
     near = jnp.abs(hyperplanes.frame.inputs @ inner) <= close
-    fresh = (neuron.fresh & near).at[r].set(True)
+    on_hyperplane = (neuron.on_hyperplane & near).at[r].set(True)
     side, at_rest = neuron.side.at[r].set(new), neuron.at_rest | at_rest
-    changed = (time, inner, side, fresh, slides, basis, at_rest, stalls, overflow)
+    changed = (time, inner, side, on_hyperplane, slides, basis, at_rest, stalls, overflow)
     where = lambda s: (
-        s.start, s.inner, s.side, s.fresh, s.slides, s.basis, s.at_rest, s.stalls, s.overflow
+        s.start, s.inner, s.side, s.on_hyperplane, s.slides, s.basis, s.at_rest, s.stalls,
+        s.overflow,
     )  # fmt: skip
     return _planned(hyperplanes, eqx.tree_at(where, neuron, changed))
 
@@ -377,7 +378,7 @@ def started(hyperplanes: Hyperplanes, neuron: Segment) -> tuple[Segment, Int[Arr
     at_rest, slides = size == 0, found.astype(neuron.slides.dtype)
     basis, modes = _orthonormal(hyperplanes, slides), hyperplanes.modes(side, at_rest)
     fields = (side, near, slides, basis, at_rest, modes, overflow)
-    where = lambda s: (s.side, s.fresh, s.slides, s.basis, s.at_rest, s.logged, s.overflow)
+    where = lambda s: (s.side, s.on_hyperplane, s.slides, s.basis, s.at_rest, s.logged, s.overflow)
     neuron = _planned(hyperplanes, eqx.tree_at(where, neuron, fields))
     return neuron, jnp.sum(unstable, dtype=jnp.int32)
 

@@ -59,7 +59,7 @@ class _LimitProblem(eqx.Module):
             imbalance=neurons.imbalance,
             rate=rate,
             side=jnp.zeros((width, samples), jnp.int8),
-            fresh=jnp.zeros((width, samples), bool),
+            on_hyperplane=jnp.zeros((width, samples), bool),
             slides=jnp.full((width, self.max_slides), samples, jnp.int32),
             basis=jnp.zeros((width, self.max_slides, neurons.inner.shape[1]), dtype),
             at_rest=per_neuron(False, bool),

@@ -44,7 +44,7 @@ def expand_step(
         rates=frozen,
         pull_error=pull_error,
         trusted=proposal.trusted,
-        available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.reach, left)),
+        available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.length, left)),
         next_unit=proposal.next_unit,
         accepted=proposal.accepted,
         stationary=proposal.stationary,

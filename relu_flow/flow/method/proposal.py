@@ -25,7 +25,7 @@ class Proposal(eqx.Module):
 
     Attributes:
         series: In units of the frozen rates' time.
-        reach: How far the series may be used, in that unit; 0 for a rejected step.
+        length: How far the series may be used, in that unit; 0 for a rejected step.
         trusted: The same, for a rejected step too.
         next_unit: Factor for the unit of the next step.
         accepted: Whether the error was within the tolerance.
@@ -33,7 +33,7 @@ class Proposal(eqx.Module):
     """
 
     series: Expansion
-    reach: Float[Array, ""]
+    length: Float[Array, ""]
     trusted: Float[Array, ""]
     next_unit: Float[Array, ""]
     accepted: Bool[Array, ""]
@@ -76,7 +76,7 @@ def propose(
     else:
         proposal = _propose_runge_kutta(solver, field, weights, frozen, rtol)
     # How long a step is changes nothing that is asked for: it has no derivative.
-    lengths = lambda p: (p.reach, p.trusted, p.next_unit)
+    lengths = lambda p: (p.length, p.trusted, p.next_unit)
     return eqx.tree_at(lengths, proposal, jax.lax.stop_gradient(lengths(proposal)))
 
 
@@ -84,15 +84,15 @@ def _propose_series(solver: Taylor, field, weights, frozen, rtol, correction) ->
     series = expand(field, weights, frozen, solver.series_order, correction)
     train_outer = field.frame.train_outer
     tolerance = local_tolerance(rtol)
-    reach = jnp.min(trusted_length(series.inner, series.outer, tolerance, train_outer))
-    reach = jnp.minimum(reach, trusted_pull_length(series.pull, 0.1 * rtol))
+    length = jnp.min(trusted_length(series.inner, series.outer, tolerance, train_outer))
+    length = jnp.minimum(length, trusted_pull_length(series.pull, 0.1 * rtol))
     # In the unit in which coefficients neither fade nor grow, so that those of a pull are
     # numbers as long as the pull is one. Series that end reach anywhere and tell no unit.
-    unit = reach * tolerance ** (-1.0 / solver.series_order)
-    # It matters only there: elsewhere the unit is the step's own reach.
-    tiny = jnp.max(jnp.abs(series.pull[0])) < jnp.finfo(reach.dtype).tiny ** 0.75
-    unit = jnp.where(jnp.isfinite(reach), jnp.where(tiny, unit, reach), 1.0)
-    return Proposal(series, reach, reach, unit, jnp.array(True), jnp.array(False))
+    unit = length * tolerance ** (-1.0 / solver.series_order)
+    # It matters only there: elsewhere the unit is the step's own length.
+    tiny = jnp.max(jnp.abs(series.pull[0])) < jnp.finfo(length.dtype).tiny ** 0.75
+    unit = jnp.where(jnp.isfinite(length), jnp.where(tiny, unit, length), 1.0)
+    return Proposal(series, length, length, unit, jnp.array(True), jnp.array(False))
 
 
 def local_tolerance(rtol: Float[Array, ""]) -> Float[Array, ""]:
@@ -170,7 +170,7 @@ def settle(
 
     stopped = Proposal(
         jax.tree.map(still, proposal.series),
-        proposal.reach,
+        proposal.length,
         proposal.trusted,
         jnp.where(resting, 1.0, proposal.next_unit),
         proposal.accepted | resting,

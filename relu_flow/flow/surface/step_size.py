@@ -69,31 +69,31 @@ def allowed_step_size(
     field: FlowField,
     step: Step,
     limits: Float[Array, "width constraints order"],
-    reach: Float[Array, ""],
+    available: Float[Array, ""],
     rtol: Float[Array, ""],
     can_correct: bool,
 ) -> StepSize:
-    """Return how far a step may go: `reach`, or just beyond the first significant switch.
+    """Return how far a step may go: `available`, or just beyond the first significant switch.
 
     Args:
         field: The vector field.
         step: The step.
         limits: Its constraints.
-        reach: How far it would go otherwise, in its own unit of time.
+        available: How far it would go otherwise, in its own unit of time.
         rtol: Relative tolerance of the solve.
         can_correct: Whether the solver can expand a step again with a correction.
     """
-    rate, weight, kinks = _kink_rate(field, step, limits, reach)
+    rate, weight, kinks = _kink_rate(field, step, limits, available)
     tolerance = _SWITCH_SHARE * rtol
     safe_rate = jnp.where(rate > 0, rate, 1.0)
     delay = jnp.sqrt(2 * tolerance / safe_rate)
     floor = jnp.sqrt(tolerance / (REMAINDER * safe_rate)) if can_correct else delay
-    felt = (rate > 0) & (delay < reach)
-    delay = jnp.where(felt, delay / reach, jnp.inf)
-    scaled, bernstein = scaled_bernstein(limits, jnp.broadcast_to(reach, limits.shape[:1]))
+    felt = (rate > 0) & (delay < available)
+    delay = jnp.where(felt, delay / available, jnp.inf)
+    scaled, bernstein = scaled_bernstein(limits, jnp.broadcast_to(available, limits.shape[:1]))
     candidate = jnp.any(bernstein < 0, axis=-1)
     bounds = jnp.where(candidate, lower_bound(bernstein), jnp.inf)
-    floor = floor / reach
+    floor = floor / available
     significant = candidate & felt & (floor < 1)
     corrects = jnp.any(candidate & felt) if can_correct else jnp.array(False)
 
@@ -102,7 +102,7 @@ def allowed_step_size(
             flatten(scaled), flatten(bernstein), flatten(delay), flatten(floor), lanes=4
         ).key
 
-    nothing = lambda: jnp.full((), jnp.inf, reach.dtype)
+    nothing = lambda: jnp.full((), jnp.inf, available.dtype)
     if can_correct:
         # A bound of each root will do: what a step leaves out, the next begins with. But where
         # bounds would cut steps to crumbs the roots themselves are sought.
@@ -111,8 +111,8 @@ def allowed_step_size(
         key = jax.lax.cond(bound < _CRUMB, search, lambda: bound)
     else:
         key = jax.lax.cond(jnp.any(significant), search, nothing)
-    earliest = reach * jnp.minimum(jnp.min(bounds), 1.0)
-    return StepSize(reach * jnp.minimum(key, 1.0), corrects, earliest, weight, kinks)
+    earliest = available * jnp.minimum(jnp.min(bounds), 1.0)
+    return StepSize(available * jnp.minimum(key, 1.0), corrects, earliest, weight, kinks)
 
 
 def converged(
@@ -156,7 +156,7 @@ def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
     return jax.lax.while_loop(lambda s: s[2] & (s[3] < _REFINEMENTS), improve, start)[1]
 
 
-def _kink_rate(field: FlowField, step: Step, limits, reach):
+def _kink_rate(field: FlowField, step: Step, limits, available):
     """Return `R` of the module's docstring for each constraint, and `StepSize.weight`."""
     frame, frozen, series = field.frame, step.rates, step.series
     weights = (series.inner[0], series.outer[0])
@@ -169,7 +169,7 @@ def _kink_rate(field: FlowField, step: Step, limits, reach):
         size = size + 0.01 * outer
     else:
         # Who has just left zero is renewed within the step.
-        ends = jnp.linalg.norm(evaluate(series.inner, reach), axis=1)
+        ends = jnp.linalg.norm(evaluate(series.inner, available), axis=1)
         size = jnp.where(size < AT_ZERO * ends, ends, size)
     sensitivity = jnp.max(turning / jnp.where(size > 0, size, jnp.inf))
     overlap = jnp.abs(frame.inputs @ frame.inputs.T)
@@ -178,9 +178,9 @@ def _kink_rate(field: FlowField, step: Step, limits, reach):
     jump = (positive + negative)[frame.representative] * jnp.abs(frame.factor)
     # The representative switches for all that share its hyperplane.
     together = lambda array: jnp.zeros_like(array).at[:, frame.representative].add(array)
-    order = jnp.arange(1.0, limits.shape[-1], dtype=reach.dtype)
+    order = jnp.arange(1.0, limits.shape[-1], dtype=available.dtype)
     speed = jnp.moveaxis(limits[..., 1:], -1, 0) * order[:, None, None]
-    speed = jnp.maximum(jnp.abs(speed[0]), jnp.abs(evaluate(speed, reach)))
+    speed = jnp.maximum(jnp.abs(speed[0]), jnp.abs(evaluate(speed, available)))
     samples = frame.norms.shape[0]
     turned = turning[:, None] * jnp.abs(jump)[None] * felt
     share = jnp.zeros_like(curvature).at[frame.representative]
