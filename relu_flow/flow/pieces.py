@@ -30,7 +30,7 @@ def _loss(context: Context, state: State):
 
 _iterate = compiled(iterate_until)
 _finish = compiled(finish)
-_judge = eqx.filter_jit(going_on)
+_compiled_going_on = eqx.filter_jit(going_on)
 
 
 def solve_in_pieces(
@@ -61,7 +61,7 @@ def solve_in_pieces(
 
 
 def _going_on(context: Context, state: State) -> bool:
-    return bool(_judge(context, state, context.options.max_steps))
+    return bool(_compiled_going_on(context, state, context.options.max_steps))
 
 
 def _report(context: Context, state: State) -> dict[str, float]:

@@ -90,7 +90,7 @@ def solve(
 
     Between switches the pattern is frozen, so that the flow is smooth and steps are long.
     Every constraint that keeps the pattern valid is a polynomial over a step, and is
-    searched in Bernstein form (`roots.py`): a polynomial whose Bernstein coefficients are
+    searched in Bernstein form (`surface/roots.py`): a polynomial whose Bernstein coefficients are
     non-negative has no root there, so **no switch can be missed**, be it two crossings of
     one hyperplane within a step; switches are located to rounding. At a hyperplane the
     neuron crosses, slides along it, or leaves it by Filippov's rule (`surface/filippov.py`).
@@ -100,8 +100,8 @@ def solve(
     there, its velocity being the smallest possible (counted in `stats["repels"]`). A neuron
     whose inner weights are zero rests; with both layers trained for ever, with the inner alone
     as long as zero is in the hull of the drives of all patterns that directions have, and then
-    it leaves. (For inputs of more than `flow/arrangement.py` lists patterns for, it rests for
-    ever.) One whose inner weights become zero (possible if |v| > |w|; counted in
+    it leaves. (For inputs of more than `flow/method/arrangement.py` lists patterns for, it rests
+    for ever.) One whose inner weights become zero (possible if |v| > |w|; counted in
     `stats["vanished"]`) rests likewise, and where it has to leave goes straight on, if the rules
     at hyperplanes next to zero lead it away. What is decided at `t0` about neurons that
     start on a hyperplane is in `initial_sides`, not among the switches. Once the drive of

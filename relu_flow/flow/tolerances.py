@@ -15,11 +15,11 @@ push of `1e-16` beside a pull of order one may be known to all its digits, and d
 | `BEHIND` | `AT_ZERO` times the weights | How far behind zero a neuron looks for its way: below all rounding of what it had. |
 | `OUTSIDE` | the largest drive | So far must zero be outside the hull of drives before a neuron leaves it: beyond the rounding of the hull (tens of eps), and as much later it leaves. |
 | `DEPENDENT` | eps times the norm | Across the slides so little of an input is left only if it depends on theirs. |
-| `REST` | eps times the pull | What counts as no drive, see `proposal.settle`. |
+| `REST` | eps times the pull | What counts as no drive, see `proposal.stop_if_stationary`. |
 | `JUDGED` | coefficients | A push that vanishes with its first three derivatives vanishes: on the way to it a generic flow would meet it only in a problem made for the purpose. |
 | `ARRIVAL` | coefficients | Of the push that brings a neuron to a hyperplane: its velocity, and an acceleration where that is zero. On a way that ends as `e^-ct` they are rounding, but the next, `c^2` times the velocity, need not be: it says nothing of an arrival. |
 | `LATE` | `rtol` | By so much, relative to its time, a bound says that kinks of other neurons may move a switch before the pulls are told of them, or the step is cut. Where small pulls decide the bound is reached: ten times more, and switches came out `1e-9` late at `rtol` of `1e-12`; ten times less, and wide networks take steps for nothing. |
-| `LEFT`, `PEAK` | the two highest coefficients; the root of kink times that | What the projection of a kink onto polynomials of degree 6 leaves, integrated up to any time, and at any time: found on a grid of kinks, reached by those at the ends of a step (`truncation.py`). |
+| `LEFT`, `PEAK` | the two highest coefficients; the root of kink times that | What the projection of a kink onto polynomials of degree 6 leaves, integrated up to any time, and at any time: found on a grid of kinks, reached by those at the ends of a step (see `tests/flow/test_kinks.py`). |
 | `CUT` | the time to an undecided switch | So short of it a step is cut; what other switches do up to the new step's own decision is then as much smaller. |
 | `GRAZING` | the fastest normal speed | A hit slower than that is told to the user as ill-conditioned; it decides nothing. Who leaves zero in such an angle to a hyperplane starts on it, and the rules decide. |
 """  # noqa: E501

@@ -142,7 +142,7 @@ def _forces(hyperplanes: Hyperplanes, side, slides):
     return coefficient @ hyperplanes.frame.inputs, coefficient, size
 
 
-def _planned(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
+def _with_next_switch(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
     """Return the segment with its drive and its next switch."""
     inputs, norms, noise = hyperplanes.frame.inputs, hyperplanes.frame.norms, hyperplanes.noise
     base, _, size = _forces(hyperplanes, neuron.side, neuron.slides)
@@ -295,7 +295,7 @@ def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Boo
 
 
 def switched(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
-    """Take the neuron to its next switch, through it, and plan what follows."""
+    """Take the neuron to its next switch, through it, and find what follows."""
     samples, slots = hyperplanes.own.shape[0], neuron.slides.shape[0]
     is_hit = neuron.index < samples
     slot = jnp.where(is_hit, 0, (neuron.index - samples) % max(slots, 1))
@@ -329,7 +329,7 @@ def switched(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
         s.start, s.inner, s.side, s.on_hyperplane, s.slides, s.basis, s.at_rest, s.stalls,
         s.overflow,
     )  # fmt: skip
-    return _planned(hyperplanes, eqx.tree_at(where, neuron, changed))
+    return _with_next_switch(hyperplanes, eqx.tree_at(where, neuron, changed))
 
 
 def _side_after_hit(hyperplanes: Hyperplanes, neuron: Segment, r) -> Int[Array, ""]:
@@ -379,7 +379,7 @@ def started(hyperplanes: Hyperplanes, neuron: Segment) -> tuple[Segment, Int[Arr
     basis, modes = _orthonormal(hyperplanes, slides), hyperplanes.modes(side, at_rest)
     fields = (side, near, slides, basis, at_rest, modes, overflow)
     where = lambda s: (s.side, s.on_hyperplane, s.slides, s.basis, s.at_rest, s.logged, s.overflow)
-    neuron = _planned(hyperplanes, eqx.tree_at(where, neuron, fields))
+    neuron = _with_next_switch(hyperplanes, eqx.tree_at(where, neuron, fields))
     return neuron, jnp.sum(unstable, dtype=jnp.int32)
 
 

@@ -41,7 +41,7 @@ class _LimitProblem(eqx.Module):
     max_slides: int = eqx.field(static=True)
 
     def begin(self) -> tuple[Hyperplanes, _LimitState, Int[Array, "width samples"], Int[Array, ""]]:
-        """Return the hyperplanes, the run at the start, its modes, and its repels."""
+        """Return the hyperplanes, the state at the start, its modes, and its repels."""
         hyperplanes = Hyperplanes.of(self.problem)
         neurons = Neurons.of(self.problem, self.start)
         width, samples = self.start.width, self.problem.samples
@@ -72,40 +72,40 @@ class _LimitProblem(eqx.Module):
         )
         begun, repels = jax.vmap(lambda neuron: started(hyperplanes, neuron))(blank)
         log = SwitchLog.empty(self.max_switches, dtype)
-        run = _LimitState(begun, log, jnp.zeros((), jnp.int32))
-        return hyperplanes, run, begun.logged, jnp.sum(repels, dtype=jnp.int32)
+        state = _LimitState(begun, log, jnp.zeros((), jnp.int32))
+        return hyperplanes, state, begun.logged, jnp.sum(repels, dtype=jnp.int32)
 
     def proceed(
-        self, hyperplanes: Hyperplanes, run: _LimitState, t: Float[Array, ""]
+        self, hyperplanes: Hyperplanes, state: _LimitState, t: Float[Array, ""]
     ) -> _LimitState:
         """Take every neuron to its last switch up to a time."""
         width = self.start.width
 
-        def pending(run: _LimitState) -> Bool[Array, " width"]:
-            time = run.neurons.next_time
-            room = run.log.num <= self.max_switches
+        def pending(state: _LimitState) -> Bool[Array, " width"]:
+            time = state.neurons.next_time
+            room = state.log.num <= self.max_switches
             return (time <= t) & jnp.isfinite(time) & room
 
-        def body(run: _LimitState) -> _LimitState:
-            old, due = run.neurons, pending(run)
+        def body(state: _LimitState) -> _LimitState:
+            old, due = state.neurons, pending(state)
             new = jax.vmap(lambda neuron: switched(hyperplanes, neuron))(old)
             choose = lambda a, b: jnp.where(due.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
             new = jax.tree.map(choose, new, old)
             # A change of modes is final unless another follows at the same instant.
             final = due & (new.wait > 0)
             modes = jax.vmap(hyperplanes.modes)(new.side, new.at_rest)
-            log = run.log.append(new.start, jnp.arange(width), new.logged, modes, final)
+            log = state.log.append(new.start, jnp.arange(width), new.logged, modes, final)
             logged = jnp.where(final[:, None], modes, new.logged)
             new = eqx.tree_at(lambda s: s.logged, new, logged)
-            return _LimitState(new, log, run.rounds + 1)
+            return _LimitState(new, log, state.rounds + 1)
 
-        return jax.lax.while_loop(lambda run: jnp.any(pending(run)), body, run)
+        return jax.lax.while_loop(lambda state: jnp.any(pending(state)), body, state)
 
     def network(
-        self, hyperplanes: Hyperplanes, run: _LimitState, t: Float[Array, ""]
+        self, hyperplanes: Hyperplanes, state: _LimitState, t: Float[Array, ""]
     ) -> TwoLayerReLU:
         """Return the network at a time of the present segments."""
-        at = jax.vmap(lambda neuron: moved(hyperplanes, neuron, t - neuron.start)[0])(run.neurons)
+        at = jax.vmap(lambda neuron: moved(hyperplanes, neuron, t - neuron.start)[0])(state.neurons)
         return self._as_network(at.inner, at.outer, at.exponent)
 
     def _as_network(self, inner, outer, exponent) -> TwoLayerReLU:
@@ -115,18 +115,20 @@ class _LimitProblem(eqx.Module):
         return neurons.network(self.problem, self.start)
 
     def limit_directions(
-        self, hyperplanes: Hyperplanes, run: _LimitState
+        self, hyperplanes: Hyperplanes, state: _LimitState
     ) -> Float[Array, "width features"]:
         """Return where the directions go if the present segments last for ever."""
-        directions = jax.vmap(lambda neuron: limit_direction(hyperplanes, neuron))(run.neurons)
-        return self._as_network(directions, run.neurons.outer, run.neurons.exponent).inner_weight
+        directions = jax.vmap(lambda neuron: limit_direction(hyperplanes, neuron))(state.neurons)
+        return self._as_network(
+            directions, state.neurons.outer, state.neurons.exponent
+        ).inner_weight
 
     @eqx.filter_jit
     def network_at(self, t: FloatScalarLike) -> TwoLayerReLU:
         """Run from the start to a time."""
-        hyperplanes, run, _, _ = self.begin()
+        hyperplanes, state, _, _ = self.begin()
         t = jnp.maximum(jnp.asarray(t, self.t0.dtype), self.t0)
-        return self.network(hyperplanes, self.proceed(hyperplanes, run, t), t)
+        return self.network(hyperplanes, self.proceed(hyperplanes, state, t), t)
 
 
 class LimitTrajectory(eqx.Module):
@@ -203,24 +205,24 @@ class LimitTrajectory(eqx.Module):
 
 def _solve_limit(limit: _LimitProblem, t1: Float[Array, ""], ts: Float[Array, " times"]):
     """Go from one of the times asked for to the next, and on to the end."""
-    hyperplanes, run, initial_sides, repels = limit.begin()
+    hyperplanes, state, initial_sides, repels = limit.begin()
 
-    def leg(run: _LimitState, t):
-        run = limit.proceed(hyperplanes, run, t)
-        return run, limit.network(hyperplanes, run, t)
+    def leg(state: _LimitState, t):
+        state = limit.proceed(hyperplanes, state, t)
+        return state, limit.network(hyperplanes, state, t)
 
-    initially_gone = jnp.sum(run.neurons.at_rest, dtype=jnp.int32)
+    initially_resting = jnp.sum(state.neurons.at_rest, dtype=jnp.int32)
     asked = ts.shape[0] > 0
-    run, networks = jax.lax.scan(leg, run, ts)
-    run = limit.proceed(hyperplanes, run, t1)
-    neurons, switches = run.neurons, run.log.sorted()
+    state, networks = jax.lax.scan(leg, state, ts)
+    state = limit.proceed(hyperplanes, state, t1)
+    neurons, switches = state.neurons, state.log.sorted()
     last = jnp.max(jnp.where(jnp.isfinite(switches.time), switches.time, limit.t0))
     if not asked:
         end = jnp.where(jnp.isfinite(t1), t1, last)
-        ts, networks = end[None], limit.network(hyperplanes, run, end)
+        ts, networks = end[None], limit.network(hyperplanes, state, end)
         networks = jax.tree.map(lambda leaf: leaf[None], networks)
     waiting = jnp.isfinite(neurons.wait)
-    directions = limit.limit_directions(hyperplanes, run)
+    directions = limit.limit_directions(hyperplanes, state)
     return LimitTrajectory(
         ts=ts,
         networks=networks,
@@ -228,13 +230,13 @@ def _solve_limit(limit: _LimitProblem, t1: Float[Array, ""], ts: Float[Array, " 
         initial_sides=initial_sides,
         settled=jnp.where(jnp.any(waiting), jnp.inf, last),
         limit_directions=jnp.where(waiting[:, None], jnp.nan, directions),
-        result=_judge(limit, hyperplanes, run),
+        result=_judge(limit, hyperplanes, state),
         stats={
-            "rounds": run.rounds,
+            "rounds": state.rounds,
             "switches": switches.num,
             "slides": jnp.sum(switches.kind == int(SwitchKind.SLIDE_ENTER), dtype=jnp.int32),
             "repels": repels,
-            "vanished": jnp.sum(neurons.at_rest, dtype=jnp.int32) - initially_gone,
+            "vanished": jnp.sum(neurons.at_rest, dtype=jnp.int32) - initially_resting,
         },
         _limit=limit,
     )
@@ -243,14 +245,14 @@ def _solve_limit(limit: _LimitProblem, t1: Float[Array, ""], ts: Float[Array, " 
 _solve_compiled = eqx.filter_jit(_solve_limit)
 
 
-def _judge(limit: _LimitProblem, hyperplanes: Hyperplanes, run: _LimitState) -> RESULTS:
+def _judge(limit: _LimitProblem, hyperplanes: Hyperplanes, state: _LimitState) -> RESULTS:
     """Return the code of the first thing that went wrong."""
-    finite = jnp.all(jnp.isfinite(run.neurons.inner)) & jnp.all(jnp.isfinite(run.neurons.outer))
+    finite = jnp.all(jnp.isfinite(state.neurons.inner)) & jnp.all(jnp.isfinite(state.neurons.outer))
     failures = (
         (~finite, RESULTS.nonfinite),
-        (jnp.any(hyperplanes.stuck(run.neurons.stalls)), RESULTS.inconsistent_modes),
-        (jnp.any(run.neurons.overflow), RESULTS.max_slides_reached),
-        (run.log.num > limit.max_switches, RESULTS.max_switches_reached),
+        (jnp.any(hyperplanes.stuck(state.neurons.stalls)), RESULTS.inconsistent_modes),
+        (jnp.any(state.neurons.overflow), RESULTS.max_slides_reached),
+        (state.log.num > limit.max_switches, RESULTS.max_switches_reached),
     )
     result: RESULTS = RESULTS.successful
     for failed, code in reversed(failures):
@@ -285,7 +287,7 @@ def limit_flow(
     Args:
         problem: What is minimised; any loss, targets of any sign.
         network: Where from; need not be balanced.
-        t1: End, in units of gradient-flow time; unless given the run ends when no neuron
+        t1: End, in units of gradient-flow time; unless given the state ends when no neuron
             has a switch to come.
         t0: Start.
         ts: Times at which the network is returned, ascending in [t0, t1]; the end alone
@@ -293,7 +295,7 @@ def limit_flow(
         max_switches: Slots for switches; `2 * width * samples + 1024` unless given.
         max_slides: Most hyperplanes a neuron may slide on at once; unless given 8, or the
             dimension of the inputs' span if that is smaller.
-        throw: Raise if the run did not reach its end. Otherwise, and always under
+        throw: Raise if the state did not reach its end. Otherwise, and always under
             `jax.jit` and `jax.vmap`, the code is in `LimitTrajectory.result`.
 
     Returns:
@@ -301,7 +303,7 @@ def limit_flow(
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
-        RuntimeError: If `throw` and the run ended early; the message says what to try.
+        RuntimeError: If `throw` and the state ended early; the message says what to try.
 
     Source:
         Derived for this project. Its special case of balanced neurons is the early phase
@@ -334,7 +336,7 @@ def limit_flow(
     trajectory = _solve_compiled(limit, end, ts)
     if throw and trajectory.result != RESULTS.successful:
         raise RuntimeError(
-            f"The run ended early ({int(trajectory.switches.num)} switches): "
+            f"The state ended early ({int(trajectory.switches.num)} switches): "
             f"{RESULTS[trajectory.result]} Pass `throw=False` to get what there is."
         )
     return trajectory

@@ -41,7 +41,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._types import FloatScalarLike, is_traced
 
-_STRETCHES = 5  # two changes of mode at most, and two instants that change none
+_SEGMENTS = 5  # two changes of mode at most, and two instants that change none
 
 
 class PlanarMode(enum.IntEnum):
@@ -211,7 +211,7 @@ class PlanarRun(eqx.Module):
     def __call__(self, t: FloatScalarLike) -> PlanarState:
         """Return the state at a time in [0, t1]; `jax.vmap` over it for many."""
         t = jnp.asarray(t, self.starts.dtype)
-        k = jnp.clip(jnp.searchsorted(self.starts, t, side="right") - 1, 0, _STRETCHES - 1)
+        k = jnp.clip(jnp.searchsorted(self.starts, t, side="right") - 1, 0, _SEGMENTS - 1)
         # A segment that never begins has no steps; the last that does holds the end.
         begun = jnp.sum(self.starts < self.t1, dtype=k.dtype) - 1
         k = jnp.minimum(k, jnp.maximum(begun, 0))
@@ -303,7 +303,7 @@ def _solve(model, t1, nearness, rtol: float, max_steps: int) -> PlanarRun:
     on = mode == PlanarMode.POSITIVES_ON
     watch = _Watch(mode, jnp.stack([on & away, on & rising]))
     carry, record = jax.lax.scan(
-        segment, (zero, y0, watch, jnp.array(True)), None, length=_STRETCHES
+        segment, (zero, y0, watch, jnp.array(True)), None, length=_SEGMENTS
     )
     starts, ends, modes, after, which, dense = record
 

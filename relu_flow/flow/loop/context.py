@@ -63,7 +63,7 @@ class Context(eqx.Module):
         return self.field.frame
 
     @property
-    def corrects(self) -> bool:
+    def can_correct(self) -> bool:
         """Whether the solver can expand a step again with a correction of its outputs."""
         return isinstance(self.options.solver, Taylor)
 

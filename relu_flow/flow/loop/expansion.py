@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..method.proposal import local_tolerance, propose, series_order, settle
+from ..method.proposal import local_tolerance, propose, series_order, stop_if_stationary
 from ..surface.correction import correction_series
 from ..surface.step import Step
 from ..tolerances import LATE
@@ -37,7 +37,9 @@ def expand_step(
     series = correction_series(correction, length, series_order(solver))
     proposal = propose(solver, context.field, weights, frozen, context.rtol, series)
     pull_error, unit_error = context.pull_error(weights, frozen)
-    proposal, frozen = settle(context.frame, proposal, frozen, pull_error, unit_error, context.rtol)
+    proposal, frozen = stop_if_stationary(
+        context.frame, proposal, frozen, pull_error, unit_error, context.rtol
+    )
     return Step(
         series=proposal.series,
         modes=point.modes,
@@ -45,7 +47,7 @@ def expand_step(
         pull_error=pull_error,
         trusted=proposal.trusted,
         available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.length, left)),
-        next_unit=proposal.next_unit,
+        unit_factor=proposal.unit_factor,
         accepted=proposal.accepted,
         stationary=proposal.stationary,
         start=start,

@@ -49,7 +49,7 @@ class Crossed(eqx.Module):
 def iterate(context: Context, state: State) -> State:
     """Take one iteration: expand the present step, cross it, and commit it once it is done."""
     state = set_out(context, state)
-    step, limits, size = take_step(context, state)
+    step, limits, size = expand(context, state)
     crossed = cross(context, state, step, limits, size)
     attempt, given_up = converge(context, state.attempt, step, size, crossed)
     attempt, records, end = search(context, state, attempt, size, crossed)
@@ -86,7 +86,7 @@ def set_out(context: Context, state: State) -> State:
     return eqx.tree_at(lambda s: (s.point, s.log), state, (Point(neurons, modes), log))
 
 
-def take_step(
+def expand(
     context: Context, state: State
 ) -> tuple[Step, Float[Array, "width constraints order"], StepSize]:
     """Expand the present step; return it, its constraints, and how far it goes."""
@@ -100,7 +100,7 @@ def take_step(
     def first_size() -> StepSize:
         # How long a step is has no derivative but that of the times asked for.
         known = (context.field, step, limits, step.available, context.rtol)
-        size = allowed_step_size(*jax.lax.stop_gradient(known), context.corrects)
+        size = allowed_step_size(*jax.lax.stop_gradient(known), context.can_correct)
         length = jnp.where(size.length < step.available, size.length, step.available)
         length = rest_until(context.frame, step, length)
         return eqx.tree_at(lambda s: s.length, size, length)
@@ -116,15 +116,15 @@ def cross(
     size: StepSize,
 ) -> Crossed:
     """Take the neurons through the step, or to where a milestone is searched in it."""
-    frame, attempt, searching = context.frame, state.attempt, state.attempt.converged
+    frame, attempt, searching = context.frame, state.attempt, state.attempt.searching
     offset = jnp.where(searching, attempt.search.trial(), size.length)
     candidates = may_switch(limits, offset)
-    felt = influence(frame, step, size, candidates, attempt.correction)
-    constrained = ConstrainedStep(step, limits, felt, size.corrects)
+    influenced = influence(frame, step, size, candidates, attempt.correction)
+    constrained = ConstrainedStep(step, limits, influenced, size.corrects)
     arrival = pass_through(
         frame, constrained, candidates, offset, state.log, state.counts, record=~searching
     )
-    return Crossed(felt, arrival, point_at(frame, arrival, state.point.neurons))
+    return Crossed(influenced, arrival, point_at(frame, arrival, state.point.neurons))
 
 
 def converge(
@@ -135,7 +135,7 @@ def converge(
     Returns:
         The attempt, and whether it was given up: taken as it is although it did not converge.
     """
-    arrival, searching = crossed.arrival, attempt.converged
+    arrival, searching = crossed.arrival, attempt.searching
     expansions = attempt.expansions + (~searching).astype(jnp.int32)
     exhausted = expansions >= _EXPANSIONS * _HALVINGS
     same = converged(arrival.correction, attempt.correction, size, context.rtol)
@@ -144,8 +144,8 @@ def converge(
     undecided, before = _undecided(context, step, size, crossed)
     undecided = undecided & ~searching & ~apart & ~exhausted
     # That costs least where the pulls can be corrected.
-    tell = undecided & ~crossed.influence.corrected & (expansions <= 2)
-    tell = tell & jnp.array(context.corrects)
+    tell = undecided & ~crossed.influence.has_correction & (expansions <= 2)
+    tell = tell & jnp.array(context.can_correct)
     cut = undecided & ~tell
     done = (~apart | given_up) & ~undecided
     halved = apart & ~given_up & (expansions % _EXPANSIONS == 0)
@@ -173,9 +173,10 @@ def _undecided(context: Context, step: Step, size: StepSize, crossed: Crossed):
     """Return whether the step must be shorter for its pulls to decide its switches, and how short.
 
     Where kinks decide a switch, the step ends right behind the first, so that the next one
-    knows of it; and a switch that is undecided even so is left to a step of its own.
-    Earlier than without a correction is none: what a corrected kink spreads to before it moves
-    a preactivation that is smaller still. The bound was put short of the switch by `CUT`.
+    knows of it; and a switch that is undecided even so is left to a step of its own. No switch
+    is taken to come earlier than it did without a correction: a correction spreads a kink to
+    before it, and so may move at once a preactivation that is smaller still. The bound was put
+    short of the switch by `CUT`.
     """
     arrival = crossed.arrival
     behind = jnp.maximum((1 + CUT) * arrival.first, (1 + 3 * CUT) * size.first)
@@ -185,8 +186,8 @@ def _undecided(context: Context, step: Step, size: StepSize, crossed: Crossed):
         context.frame, step, crossed.influence, arrival.modes, arrival.speed, arrival.first,
         size.length,
     )  # fmt: skip
-    undecided = jnp.isfinite(arrival.undecided) | (longer & misled)
-    return undecided, jnp.where(longer, behind, arrival.undecided)
+    undecided = jnp.isfinite(arrival.decide_by) | (longer & misled)
+    return undecided, jnp.where(longer, behind, arrival.decide_by)
 
 
 def search(
@@ -204,7 +205,7 @@ def search(
         StepInterval(state.t, state.unit, size.length, end),
         context.values(crossed.point.neurons),
         jnp.array([milestone.direction for milestone in options.milestones], int),
-        searching=state.attempt.converged,
+        searching=state.attempt.searching,
         converged=attempt.converged,
     )
     attempt = eqx.tree_at(lambda a: a.search, attempt, events)
@@ -274,7 +275,7 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
         records = records.save(context.ts, end, attempt.end.neurons)
     return State(
         t=end,
-        unit=state.unit * step.next_unit,
+        unit=state.unit * step.unit_factor,
         point=attempt.end,
         attempt=Attempt.new(attempt.end, len(context.options.milestones)),
         log=state.log,
@@ -291,7 +292,7 @@ def _judge(context: Context, state: State, step: Step, end: Float[Array, ""]) ->
     """Return the code of the first thing that went wrong in a step."""
     # A rejected step may stay where it is; an accepted one has to move on.
     still = step.accepted & ~(end > state.t) & (end < context.end(state.records))
-    tiny = state.unit * step.next_unit < 4 * jnp.finfo(state.t.dtype).tiny
+    tiny = state.unit * step.unit_factor < 4 * jnp.finfo(state.t.dtype).tiny
     failures = (
         (still | tiny | ~jnp.isfinite(end), RESULTS.step_underflow),
         (state.counts.stuck, RESULTS.inconsistent_modes),

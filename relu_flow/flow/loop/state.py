@@ -37,6 +37,11 @@ class Attempt(eqx.Module):
     end: Point
     search: EventSearch
 
+    @property
+    def searching(self) -> Bool[Array, ""]:
+        """Whether the next expansion is a look into the step, for milestones."""
+        return self.converged
+
     @classmethod
     def new(cls, point: Point, milestones: int) -> "Attempt":
         """Return the attempt at a step that has not been expanded yet."""

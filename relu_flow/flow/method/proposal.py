@@ -27,15 +27,15 @@ class Proposal(eqx.Module):
         series: In units of the frozen rates' time.
         length: How far the series may be used, in that unit; 0 for a rejected step.
         trusted: The same, for a rejected step too.
-        next_unit: Factor for the unit of the next step.
+        unit_factor: Factor for the unit of the next step.
         accepted: Whether the error was within the tolerance.
-        stationary: Whether nothing moves any more (see `settle`).
+        stationary: Whether nothing moves any more (see `stop_if_stationary`).
     """
 
     series: Expansion
     length: Float[Array, ""]
     trusted: Float[Array, ""]
-    next_unit: Float[Array, ""]
+    unit_factor: Float[Array, ""]
     accepted: Bool[Array, ""]
     stationary: Bool[Array, ""]
 
@@ -76,7 +76,7 @@ def propose(
     else:
         proposal = _propose_runge_kutta(solver, field, weights, frozen, rtol)
     # How long a step is changes nothing that is asked for: it has no derivative.
-    lengths = lambda p: (p.length, p.trusted, p.next_unit)
+    lengths = lambda p: (p.length, p.trusted, p.unit_factor)
     return eqx.tree_at(lengths, proposal, jax.lax.stop_gradient(lengths(proposal)))
 
 
@@ -138,7 +138,7 @@ def _propose_runge_kutta(solver, field: FlowField, weights, frozen, rtol) -> Pro
     )
 
 
-def settle(
+def stop_if_stationary(
     frame: Frame,
     proposal: Proposal,
     frozen: Frozen,
@@ -172,7 +172,7 @@ def settle(
         jax.tree.map(still, proposal.series),
         proposal.length,
         proposal.trusted,
-        jnp.where(resting, 1.0, proposal.next_unit),
+        jnp.where(resting, 1.0, proposal.unit_factor),
         proposal.accepted | resting,
         resting,
     )

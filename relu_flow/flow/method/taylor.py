@@ -40,7 +40,7 @@ def expand(
     weights: Weights,
     frozen: Frozen,
     order: int,
-    forcing: Float[Array, "order samples"] | None = None,
+    correction: Float[Array, "order samples"] | None = None,
 ) -> Expansion:
     """Expand the frozen-pattern flow about a state.
 
@@ -50,7 +50,7 @@ def expand(
         frozen: Pattern, scales and rates. Rates multiplied by a unit of time give the
             series in that unit.
         order: Highest power.
-        forcing: What is added to the outputs, as a power series: what neurons that switch
+        correction: What is added to the outputs, as a power series: what neurons that switch
             within the step put out beyond what the frozen pattern says.
 
     Returns:
@@ -59,9 +59,9 @@ def expand(
     frame = field.frame
     (width, features), samples = weights[0].shape, frame.inputs.shape[0]
     like = weights[0].dtype
-    if forcing is None:
-        forcing = jnp.zeros((order + 1, samples), like)
-    first_output = field.outputs(weights, frozen) + forcing[0]
+    if correction is None:
+        correction = jnp.zeros((order + 1, samples), like)
+    first_output = field.outputs(weights, frozen) + correction[0]
     first_pull = frame.loss.pull(first_output, frame.targets)
 
     def empty(*shape):
@@ -76,7 +76,7 @@ def expand(
         raw = (frozen.active * (frame.sample_weight * pull[m])[None]) @ frame.inputs
         growth = growth.next(m, project(raw, frozen, frame), frozen)
         active = (growth.output_term(m + 1) @ frame.inputs.T) * frozen.active
-        output = put(output, m + 1, frozen.amplitude @ active + forcing[m + 1])
+        output = put(output, m + 1, frozen.amplitude @ active + correction[m + 1])
         next_pull, memory = frame.loss.pull_term(m + 1, output, pull, memory, frame.targets)
         return (
             growth,

@@ -17,7 +17,7 @@ from ..._series import powers
 # them 1.9 times as long.
 _DEGREE = 6
 REMAINDER = 7.3e-4
-# Gauss's rule on the stretch behind each switch is exact up to degree 23: for the projection times
+# Gauss's rule on the segment behind each switch is exact up to degree 23: for the projection times
 # as much of the neuron's series as matters there.
 _NODES = 12
 

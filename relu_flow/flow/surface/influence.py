@@ -24,13 +24,13 @@ class Influence(eqx.Module):
 
     Attributes:
         first: Before which time no neuron switches.
-        corrected: Whether the pulls know of the switches.
+        has_correction: Whether the pulls were given a correction.
         drift: Bounds of the velocity that the step's switches give each pull.
         left: What the correction leaves, integrated over time.
     """
 
     first: Float[Array, ""]
-    corrected: Bool[Array, ""]
+    has_correction: Bool[Array, ""]
     drift: Float[Array, " samples"]
     left: Float[Array, " samples"]
 
@@ -46,12 +46,12 @@ class Influence(eqx.Module):
         What is left of a corrected kink is so high for so long that its integral is `left`.
         """
         since = jnp.maximum(clock - self.first, 0.0)[:, None] * self.drift[None]
-        return jnp.where(self.corrected, PEAK * jnp.sqrt(self.left * self.drift)[None], since)
+        return jnp.where(self.has_correction, PEAK * jnp.sqrt(self.left * self.drift)[None], since)
 
     def area_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
         """Bound the integral of that over time, in which what is left cancels."""
         since = 0.5 * jnp.maximum(clock - self.first, 0.0)[:, None] ** 2 * self.drift[None]
-        return jnp.where(self.corrected, self.left[None], since)
+        return jnp.where(self.has_correction, self.left[None], since)
 
 
 def influence(
@@ -84,7 +84,7 @@ def influence(
     left = LEFT * size.length * jnp.sum(jnp.abs(correction[-2:]), axis=0)
     return Influence(
         first=size.first,
-        corrected=jnp.any(correction != 0),
+        has_correction=jnp.any(correction != 0),
         drift=curvature * (crossed + bent),
         left=curvature * left,
     )
@@ -115,7 +115,7 @@ def misleads(
     return jnp.any(wrong & (height != 0) & frame.own[None])
 
 
-def undecided(
+def decide_by(
     frame: Frame,
     step: Step,
     influence: Influence,

@@ -20,7 +20,7 @@ from ..trajectory import SwitchLog
 from .constraints import Motion, constraints
 from .correction import no_correction, projected_beyond
 from .filippov import Decision, resolve
-from .influence import Influence, entry, undecided
+from .influence import Influence, decide_by, entry
 from .modes import Modes
 from .roots import FirstViolation, first_violation
 from .slides import dependent
@@ -84,7 +84,7 @@ class Arrival(eqx.Module):
         counts: The counts.
         correction: What the neurons put out beyond the step's frozen pattern, projected.
         first: When the first neuron switches; `inf` if none does.
-        undecided: Before when the step has to end for a switch that its pulls do not decide;
+        decide_by: Before when the step has to end for a switch that its pulls do not decide;
             `inf` if there is none.
     """
 
@@ -95,7 +95,7 @@ class Arrival(eqx.Module):
     counts: Counts
     correction: Float[Array, "degrees samples"]
     first: Float[Array, ""]
-    undecided: Float[Array, ""]
+    decide_by: Float[Array, ""]
 
 
 class _Lanes(eqx.Module):
@@ -180,7 +180,7 @@ def pass_through(
         counts=counts,
         correction=no_correction(samples, length.dtype),
         first=jnp.full_like(length, jnp.inf),
-        undecided=jnp.full_like(length, jnp.inf),
+        decide_by=jnp.full_like(length, jnp.inf),
     )
     lanes = min(_LANES, width)
     # Far beyond what a neuron can need: only inconsistent modes go round for ever.
@@ -254,12 +254,12 @@ def _round(
     at_zero = vanishes(frame, old.modes, meeting.inner, way, change.independent)
     at_zero = meeting.switches & at_zero
     modes, inner = _through_zero(frame, old, meeting, modes, at_zero)
-    doubtful = undecided(
+    by = decide_by(
         frame, step, constrained.influence, old.modes, old.outer, rates.inner_rate,
         old.limit(meeting.first.index), meeting.first.index, meeting.moved, meeting.clock,
         change.unsure,
     )  # fmt: skip
-    doubtful = jnp.min(jnp.where(meeting.switches & ~at_zero, doubtful, jnp.inf))
+    by = jnp.min(jnp.where(meeting.switches & ~at_zero, by, jnp.inf))
     new, finished, wrong = _expanded(frame, step, length, rates, meeting, modes, inner)
     # A change of modes is final unless it is found wrong at the same instant.
     final = (finished | ~wrong) & live
@@ -283,7 +283,7 @@ def _round(
         counts=counts,
         correction=arrival.correction + beyond,
         first=jnp.minimum(arrival.first, switched),
-        undecided=jnp.minimum(arrival.undecided, doubtful),
+        decide_by=jnp.minimum(arrival.decide_by, by),
     )
     return new, finished, arrival
 

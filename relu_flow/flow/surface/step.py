@@ -24,7 +24,7 @@ class Step(eqx.Module):
         pull_error: Rounding error of each pull.
         trusted: How far the series reach, whether or not the step goes that far.
         available: How far the step may go, in its unit: no farther than the next time asked for.
-        next_unit: Factor for the unit of the next step.
+        unit_factor: Factor for the unit of the next step.
         accepted: Whether the solver's error was within the tolerance.
         stationary: Whether nothing moves any more.
         start: When it starts.
@@ -39,7 +39,7 @@ class Step(eqx.Module):
     pull_error: Float[Array, " samples"]
     trusted: Float[Array, ""]
     available: Float[Array, ""]
-    next_unit: Float[Array, ""]
+    unit_factor: Float[Array, ""]
     accepted: Bool[Array, ""]
     stationary: Bool[Array, ""]
     start: Float[Array, ""]

@@ -45,8 +45,8 @@ class StepSize(eqx.Module):
         length: In the step's unit of time.
         corrects: Whether some switch is not negligible, so that corrections are collected.
         first: Before which time no neuron switches.
-        weight: Decision of a neuron over a unit of time, relative to its size, per change
-            of each output.
+        sensitivity: By how much a neuron changes over a unit of time, relative to its size, per
+            change of each output.
         kinks: How much a switch changes the velocity of the outputs: of the neuron's own sample
             because its height bends there, and of all samples because its drive jumps, for a
             unit of `gram`.
@@ -55,7 +55,7 @@ class StepSize(eqx.Module):
     length: Float[Array, ""]
     corrects: Bool[Array, ""]
     first: Float[Array, ""]
-    weight: Float[Array, " samples"]
+    sensitivity: Float[Array, " samples"]
     kinks: tuple[Float[Array, "width samples"], Float[Array, "width samples"]]
 
     @classmethod
@@ -83,11 +83,11 @@ def allowed_step_size(
         rtol: Relative tolerance of the solve.
         can_correct: Whether the solver can expand a step again with a correction.
     """
-    rate, weight, kinks = _kink_rate(field, step, limits, available)
-    tolerance = _SWITCH_SHARE * rtol
+    rate, sensitivity, kinks = _kink_rate(field, step, limits, available)
+    allowed = _SWITCH_SHARE * rtol
     safe_rate = jnp.where(rate > 0, rate, 1.0)
-    delay = jnp.sqrt(2 * tolerance / safe_rate)
-    floor = jnp.sqrt(tolerance / (REMAINDER * safe_rate)) if can_correct else delay
+    delay = jnp.sqrt(2 * allowed / safe_rate)
+    floor = jnp.sqrt(allowed / (REMAINDER * safe_rate)) if can_correct else delay
     felt = (rate > 0) & (delay < available)
     delay = jnp.where(felt, delay / available, jnp.inf)
     scaled, bernstein = scaled_bernstein(limits, jnp.broadcast_to(available, limits.shape[:1]))
@@ -112,7 +112,7 @@ def allowed_step_size(
     else:
         key = jax.lax.cond(jnp.any(significant), search, nothing)
     earliest = available * jnp.minimum(jnp.min(bounds), 1.0)
-    return StepSize(available * jnp.minimum(key, 1.0), corrects, earliest, weight, kinks)
+    return StepSize(available * jnp.minimum(key, 1.0), corrects, earliest, sensitivity, kinks)
 
 
 def converged(
@@ -123,7 +123,7 @@ def converged(
 ) -> Bool[Array, ""]:
     """Return whether two corrections move no neuron apart by more than the tolerance."""
     change = jnp.sum(jnp.abs(new - old), axis=0)
-    return jnp.sum(change * size.weight) * size.length <= _SWITCH_SHARE * rtol
+    return jnp.sum(change * size.sensitivity) * size.length <= _SWITCH_SHARE * rtol
 
 
 def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
@@ -157,7 +157,7 @@ def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
 
 
 def _kink_rate(field: FlowField, step: Step, limits, available):
-    """Return `R` of the module's docstring for each constraint, and `StepSize.weight`."""
+    """Return `R` of the module's docstring for each constraint, `sensitivity`, and `kinks`."""
     frame, frozen, series = field.frame, step.rates, step.series
     weights = (series.inner[0], series.outer[0])
     outputs = field.outputs(weights, frozen)
@@ -191,6 +191,7 @@ def _kink_rate(field: FlowField, step: Step, limits, available):
         slot = jnp.minimum(step.modes.slides, samples - 1)
         slid = jnp.take_along_axis(turned, slot, axis=1)
         kink = jnp.concatenate([kink, slid, slid], axis=1)
+    # How much of a neuron's preactivation the outputs feel.
     voice = (frozen.amplitude * outer)[:, None]
     kinks = (voice * speed[:, :samples], voice * turning[:, None] * jnp.abs(jump)[None])
     return sensitivity * voice * kink, sensitivity * curvature * frame.norms, kinks
