@@ -100,6 +100,16 @@ def test_what_is_not_reached_is_said_in_words(life):
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("wrong", [LIFE.phases[0], "early_alignment", 3.0])
+def test_what_is_no_scheme_is_named(wrong):
+    """Assert that a phase, a name or a number in the place of a scheme is told apart."""
+    time: Any = time_phases
+    for schemes_given in (wrong, [LIFE, wrong]):
+        with pytest.raises(ValueError, match="Argument `schemes` must contain schemes"):
+            time(Problem([[1.0]], [1.0]), Network([[1.0]], [1.0]), schemes_given, 1.0)
+
+
 def test_schemes_are_checked(life):
     """Assert errors for equal names, a milestone that was not asked for, bad events."""
     problem = Problem([[1.0]], [1.0])

@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._types import FloatScalarLike, is_traced
 from ...model.network import TwoLayerReLU
 from ..forward import forward_only
+from ..method.correction import no_correction
 from ..method.frame import Frame
-from ..surface.correction import no_correction
 from ..surface.influence import Influence
 from ..surface.neurons import ConstrainedStep, Counts, pass_through
 from ..surface.slides import with_dual

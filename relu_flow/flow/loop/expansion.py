@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..method.correction import correction_series
 from ..method.proposal import local_tolerance, propose, series_order, stop_if_stationary
-from ..surface.correction import correction_series
 from ..surface.step import Step
 from ..tolerances import LATE
 from .context import Context

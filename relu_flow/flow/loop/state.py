@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..method.correction import no_correction
 from ..method.frame import Neurons, norm
-from ..surface.correction import no_correction
 from ..surface.initial import initial_modes
 from ..surface.neurons import Counts
 from ..surface.step_size import StepSize

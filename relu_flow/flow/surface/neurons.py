@@ -12,13 +12,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._series import evaluate, shift_matrix
 from ...model.switch import ACTIVE
+from ..method.correction import no_correction, projected_beyond
 from ..method.field import Frozen, Weights, project
 from ..method.frame import Frame, norm
 from ..method.taylor import expand_driven, trusted_length
 from ..tolerances import AT_ZERO, BEHIND, GRAZING, VANISHED, eps
 from ..trajectory import SwitchLog
 from .constraints import Motion, constraints
-from .correction import no_correction, projected_beyond
 from .filippov import Decision, resolve
 from .influence import Influence, decide_by, entry
 from .modes import Modes

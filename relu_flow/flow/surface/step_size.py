@@ -11,7 +11,7 @@ would be off by about $\tfrac12 R\tau^2$ relative to their size, with
 
 - *negligible*: a whole step does not amount to the tolerance; nothing needs to be done.
 - *corrected*: what the switching neurons put out beyond their frozen pattern is projected
-  onto polynomials (`correction.py`), and the step is expanded again with that added to the
+  onto polynomials (`method/correction.py`), and the step is expanded again with that added to the
   outputs. What is left of the error is `REMAINDER` $R H^2$ for a step of length $H$.
 - *significant*: too much even so; the step ends a little after the switch.
 
@@ -24,9 +24,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..._series import evaluate, powers, shift_matrix
+from ..method.correction import REMAINDER
 from ..method.field import FlowField
 from ..tolerances import AT_ZERO
-from .correction import REMAINDER
 from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
 
