@@ -100,7 +100,6 @@ def test_what_is_not_reached_is_said_in_words(life):
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("wrong", [LIFE.phases[0], "early_alignment", 3.0])
 def test_what_is_no_scheme_is_named(wrong):
     """Assert that a phase, a name or a number in the place of a scheme is told apart."""
@@ -110,6 +109,7 @@ def test_what_is_no_scheme_is_named(wrong):
             time(Problem([[1.0]], [1.0]), Network([[1.0]], [1.0]), schemes_given, 1.0)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_schemes_are_checked(life):
     """Assert errors for equal names, a milestone that was not asked for, bad events."""
     problem = Problem([[1.0]], [1.0])
