@@ -11,7 +11,9 @@ from typing import Any
 _GUARD = "_TYPE_CHECKING"
 
 
-def attach(package: str, optional: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def attach(
+    package: str, optional: str | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package whose imports are for type checkers alone.
 
     The names are read from the package's own source, from the block that type checkers see: a
@@ -19,7 +21,7 @@ def attach(package: str, optional: str) -> tuple[Callable[[str], Any], Callable[
 
     Args:
         package: Name of the package.
-        optional: Subpackage whose requirements are those of the extra `app`.
+        optional: Subpackage whose requirements are those of the extra `app`, if there is one.
     """
     homes = dict(_imports(package))
     namespace = vars(sys.modules[package])
@@ -30,7 +32,7 @@ def attach(package: str, optional: str) -> tuple[Callable[[str], Any], Callable[
             try:
                 value = getattr(import_module(homes[name], package), name)
             except ModuleNotFoundError as error:
-                if not homes[name].startswith(f".{optional}."):
+                if optional is None or not homes[name].startswith(f".{optional}."):
                     raise
                 raise ImportError(
                     f'{package}.{name} needs {error.name}: pip install "relu-flow[app]"'

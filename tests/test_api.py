@@ -54,6 +54,11 @@ def test_importing_is_light():
         "print({'matplotlib', 'pandas', 'xarray'} & set(sys.modules))"
     )
     assert run("-c", code).stdout.strip() == "set()"
+    code = (
+        "import sys, relu_flow; relu_flow.find_threshold; "
+        "print({'xarray', 'pandas', 'scipy.stats'} & set(sys.modules))"
+    )
+    assert run("-c", code).stdout.strip() == "set()"
     ask = "import sys\nsys.argv = ['relu-flow', '--help']\n"
     for use in ("import relu_flow.app.cli", ask + "from relu_flow.app.cli import main\nmain()"):
         done = run("-c", f"import atexit, sys\natexit.register(lambda: print({LOADED}))\n{use}")

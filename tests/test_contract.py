@@ -56,6 +56,14 @@ def test_theory_keeps_its_modules(paper):
     assert getattr(importlib.import_module("relu_flow.theory"), paper) is module
 
 
+@pytest.mark.parametrize("folder", ["statistics", "threshold"])
+def test_names_of_a_folder_can_be_had(folder):
+    module = importlib.import_module(f"relu_flow.study.{folder}")
+    assert len(module.__all__) >= 3
+    for name in module.__all__:
+        assert getattr(module, name).__name__ == name
+
+
 def test_modules_that_the_readme_names_stay():
     from relu_flow.observe import angle, kernel, margin, observables, rank, schemes
     from relu_flow.report.dataset import save, to_dataset

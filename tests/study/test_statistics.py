@@ -6,11 +6,11 @@ import xarray as xr
 from scipy import stats
 from scipy.optimize import minimize
 
+from relu_flow.study.statistics.curves import log_rank, survival
 from relu_flow.study.statistics.exponents import fit_exponent
 from relu_flow.study.statistics.fractions import fraction_interval, wilson
 from relu_flow.study.statistics.intervals import mean_interval, order_statistics, quantile_interval
 from relu_flow.study.statistics.summary import over_seeds
-from relu_flow.study.statistics.survival import log_rank, survival
 
 # Remission times in weeks of Freireich et al. (1963), as in Cox and Oakes (1984), table 1.1.
 RELAPSED = [6.0, 6, 6, 7, 10, 13, 16, 22, 23]

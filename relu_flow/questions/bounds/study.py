@@ -20,10 +20,10 @@ from ...papers.early_alignment.theory.path import worst_path
 from ...study.declare.plan import Plan
 from ...study.declare.spec import Study
 from ...study.run.batch import initial_states
+from ...study.statistics.curves import survival
 from ...study.statistics.exponents import fit_exponent
 from ...study.statistics.outcomes import Interval
 from ...study.statistics.summary import over_seeds
-from ...study.statistics.survival import survival
 from ...study.threshold.by_seed import SeedThresholds
 from ...study.threshold.search import Finding
 from .. import summary

@@ -32,10 +32,10 @@ from ...report.page.data import scale_text
 from ...study.declare.plan import Plan
 from ...study.declare.spec import Study
 from ...study.run.batch import draw
+from ...study.statistics.curves import survival
 from ...study.statistics.exponents import Exponent, fit_exponent
 from ...study.statistics.outcomes import SUCCESS
 from ...study.statistics.summary import over_seeds
-from ...study.statistics.survival import survival
 from .. import summary
 from .figure import correlation_figure
 

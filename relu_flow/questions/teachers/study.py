@@ -23,8 +23,8 @@ import xarray as xr
 from ...experiment.experiment import Experiment, Findings, Row
 from ...report.page.data import scale_text
 from ...study.declare.spec import Study
+from ...study.statistics.curves import survival
 from ...study.statistics.summary import over_seeds
-from ...study.statistics.survival import survival
 from .. import summary
 from .figure import teachers_figure
 

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from ...study.declare.plan import Plan
 from ...study.run.collect import open_study
 from ...study.run.store import read_study
+from ...study.statistics.curves import survival
 from ...study.statistics.intervals import quantile_interval
 from ...study.statistics.outcomes import SUCCESS, Interval
-from ...study.statistics.survival import survival
 
 TIME = "gradient-flow time"
 NOT_DONE = "not done"

@@ -4,8 +4,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ...study.statistics.curves import Survival, survival
 from ...study.statistics.outcomes import SUCCESS, Interval
-from ...study.statistics.survival import Survival, survival
 from ..style import DISTINCT
 from .data import TIME, Collected, Quantity
 from .style import (
