@@ -38,9 +38,9 @@ if _TYPE_CHECKING:
     from .flow.method.field import FlowField as FlowField, Frozen as Frozen
     from .flow.method.frame import Frame as Frame
     from .flow.method.taylor import Taylor as Taylor
+    from .flow.results import RESULTS as RESULTS
     from .flow.solve import solve as solve
     from .flow.trajectory import (
-        RESULTS as RESULTS,
         Crossing as Crossing,
         SwitchLog as SwitchLog,
         Trajectory as Trajectory,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from .._trees import choose
 from ..flow import summary
 from ..flow.method.frame import Frame, Neurons
 from ..flow.trajectory import RESULTS, Crossing, SwitchLog
@@ -40,7 +41,7 @@ class Optimiser(Protocol):
         ...
 
 
-class DescentTrajectory(eqx.Module):
+class DescentTrajectory(summary.Summarised):
     """What descent did. Under `jax.vmap` every array gets the batch axes.
 
     Attributes:
@@ -72,27 +73,13 @@ class DescentTrajectory(eqx.Module):
     result: RESULTS
     stats: dict[str, Array]
 
-    def __str__(self) -> str:
-        """Return a summary; of many runs their ranges."""
-        if not summary.is_known(self.ts, *self.stats.values()):
-            return super().__repr__()
-        return summary.rows(
-            f"DescentTrajectory: {summary.outcome(self.result, RESULTS)}",
-            [
-                ("network", summary.shapes(self.networks, self.initial_sides.shape[-1])),
-                ("kept", summary.times(self.ts)),
-                ("steps", summary.span(self.stats["steps"])),
-                ("switches", summary.switches(self.switches, self.stats)),
-                ("milestones", summary.milestones(self.milestones)),
-                ("memory", summary.memory(self)),
-            ],
-        )
-
-    def __repr__(self) -> str:
-        if not summary.is_known(self.ts, *self.stats.values()):
-            return super().__repr__()
-        ended = summary.outcome(self.result, RESULTS)
-        return summary.short("DescentTrajectory", ended, self.networks, self.switches)
+    def _rows(self) -> list[tuple[str, str]]:
+        return [
+            ("kept", summary.times(self.ts)),
+            ("steps", summary.span(self.stats["steps"])),
+            ("switches", summary.switches(self.switches, self.stats)),
+            ("milestones", summary.milestones(self.milestones)),
+        ]
 
     @property
     def network(self) -> TwoLayerReLU:
@@ -310,11 +297,7 @@ def finish(rule: Rule, state: DescentState, initial_sides) -> DescentTrajectory:
     first = jnp.searchsorted(rule.stops, rule.stops, side="left")
     filled = rule.stops <= state.step
 
-    def fill(rows, last):
-        mask = filled.reshape(-1, *(1,) * (rows.ndim - 1))
-        return jnp.where(mask, rows[first], last)
-
-    rows = jax.tree.map(fill, state.saved, state.neurons)
+    rows = choose(filled, jax.tree.map(lambda rows: rows[first], state.saved), state.neurons)
     result: RESULTS = RESULTS.successful
     result = RESULTS.where(~state.finite, RESULTS.nonfinite, result)  # pyright: ignore[reportArgumentType]
     log, rate = state.log, rule.learning_rate

@@ -13,8 +13,8 @@ from .._types import FloatArrayLike, FloatScalarLike, is_traced
 from ..flow.arguments import (
     check_arguments,
     check_milestones,
-    default_max_switches,
     positive,
+    switch_slots,
 )
 from ..flow.fingerprint import Fingerprint
 from ..flow.forward import forward_only
@@ -164,7 +164,6 @@ def descent(
     if batch_size is not None:
         _check_batches(problem, batch_size, key)
     stops = jnp.clip(jnp.round(ts / rate), 0, steps).astype(jnp.int32)
-    slots = default_max_switches(network.width, problem.samples)
     rule = Rule(
         problem=problem,
         frame=Frame.of(problem),
@@ -176,7 +175,7 @@ def descent(
         optimiser=optimiser,
         milestones=check_milestones(milestones, problem, network),
         batch_size=batch_size,
-        max_switches=slots if max_switches is None else positive("max_switches", max_switches),
+        max_switches=switch_slots(max_switches, network.width, problem.samples),
     )
     if is_traced(*jax.tree.leaves(rule)):
         return forward_only(descend_whole(rule), "descent")

@@ -187,9 +187,11 @@ def check_until(until: str | None, milestones: Sequence[Milestone]) -> int | Non
     return names.index(until)
 
 
-def default_max_switches(width: int, samples: int) -> int:
-    """Return how many switches there is room for unless told: each pair's twice, and some."""
-    return 2 * width * samples + 1024
+def switch_slots(max_switches: int | None, width: int, samples: int) -> int:
+    """Return how many switches there is room for; unless given each pair's twice, and some."""
+    if max_switches is None:
+        return 2 * width * samples + 1024
+    return positive("max_switches", max_switches)
 
 
 def positive(name: str, value: int) -> int:

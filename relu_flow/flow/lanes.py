@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .._trees import choose
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from .arguments import check_arguments
@@ -99,7 +100,7 @@ def solve_in_lanes(
         """Iterate in every lane, and put new runs into those that have ended."""
         busy = queue.index >= 0
         iterated, on = jax.vmap(_iterated(static))(queue.contexts, queue.states)
-        states = _choose(busy, iterated, queue.states)
+        states = choose(busy, iterated, queue.states)
         queue = eqx.tree_at(
             lambda q: (q.states, q.iterations, q.waits),
             queue,
@@ -126,8 +127,8 @@ def solve_in_lanes(
         begins = ended & (index >= 0)
         return _Queue(
             index,
-            _choose(begins, contexts, queue.contexts),
-            _choose(begins, states, queue.states),
+            choose(begins, contexts, queue.contexts),
+            choose(begins, states, queue.states),
             jnp.minimum(queue.following + jnp.sum(ended, dtype=count.dtype), count),
             kept,
             queue.iterations,
@@ -157,10 +158,3 @@ def _iterated(static: PyTree) -> Callable[[PyTree, State], tuple[State, Array]]:
         return state, going_on(context, state, context.options.max_steps)
 
     return one
-
-
-def _choose(mask: Bool[Array, " lanes"], new: PyTree, old: PyTree) -> PyTree:
-    def pick(a, b):
-        return jnp.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(pick, new, old)

@@ -17,9 +17,9 @@ from .arguments import (
     check_milestones,
     check_solver,
     check_until,
-    default_max_switches,
     positive,
     slots,
+    switch_slots,
 )
 from .forward import forward_only
 from .host_loop import Progress
@@ -44,14 +44,13 @@ def make_options(
     max_slides: int | None = None,
 ) -> Options:
     """Check what of a solve is static, and put it together; see `solve`."""
-    most = default_max_switches(network.width, problem.samples)
     milestones = check_milestones(milestones, problem, network)
     return Options(
         solver=check_solver(Taylor() if solver is None else solver),
         milestones=milestones,
         until=check_until(until, milestones),
         max_steps=positive("max_steps", max_steps),
-        max_switches=most if max_switches is None else positive("max_switches", max_switches),
+        max_switches=switch_slots(max_switches, network.width, problem.samples),
         max_slides=slots(problem, max_slides),
         dense=dense,
     )

@@ -1,17 +1,20 @@
 """Results in a few lines that a person can read."""
 
+import abc
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
+from .._text import rows
 from .._types import is_traced
 from ..model.network import TwoLayerReLU
 from ..model.switch import SwitchKind
+from .results import RESULTS
 
-_WIDTH = 11  # of the column of names
 # What runs end with here, of all the codes that Diffrax has.
 _CODES = (
     "successful", "max_steps_reached", "max_switches_reached", "max_slides_reached",
@@ -19,23 +22,41 @@ _CODES = (
 )  # fmt: skip
 
 
-def is_known(*arrays: Any) -> bool:
-    """Return whether numbers are there to be read: not so under a transformation."""
-    there = all(isinstance(array, jax.Array | np.ndarray) for array in arrays)
-    return there and not is_traced(*arrays)
+class Summarised(eqx.Module):
+    """A result that prints a summary; of many runs ranges, under a transformation shapes."""
 
+    ts: eqx.AbstractVar[Array]
+    networks: eqx.AbstractVar[TwoLayerReLU]
+    switches: eqx.AbstractVar[Any]
+    initial_sides: eqx.AbstractVar[Array]
+    result: eqx.AbstractVar[RESULTS]
+    stats: eqx.AbstractVar[dict[str, Array]]
 
-def rows(title: str, lines: Iterable[tuple[str, str]]) -> str:
-    """Return a title and one row for each name, without those that say nothing."""
-    return "\n".join([title, *(f"  {name:<{_WIDTH}}{said}" for name, said in lines if said)])
+    @abc.abstractmethod
+    def _rows(self) -> list[tuple[str, str]]:
+        """Return what there is to say between the network and the memory."""
 
+    def __str__(self) -> str:
+        if not self._known:
+            return super().__repr__()
+        network = ("network", shapes(self.networks, self.initial_sides.shape[-1]))
+        lines = [network, *self._rows(), ("memory", memory(self))]
+        return rows(f"{type(self).__name__}: {outcome(self.result)}", lines)
 
-def short(kind: str, result: str, networks: TwoLayerReLU, switches: Any) -> str:
-    """Return one line for a notebook."""
-    runs, width, _ = _shape(networks)
-    many = f"{runs} runs of " if runs > 1 else ""
-    said = span(switches.num)
-    return f"{kind}({result}; {many}{width} neurons, {said} switch{'' if said == '1' else 'es'})"
+    def __repr__(self) -> str:
+        if not self._known:
+            return super().__repr__()
+        runs, width, _ = _shape(self.networks)
+        many, switches = f"{runs} runs of " if runs > 1 else "", span(self.switches.num)
+        said = f"{switches} switch{'' if switches == '1' else 'es'}"
+        return f"{type(self).__name__}({outcome(self.result)}; {many}{width} neurons, {said})"
+
+    @property
+    def _known(self) -> bool:
+        """Whether numbers are there to be read: not so under a transformation."""
+        arrays = (self.ts, *self.stats.values())
+        there = all(isinstance(array, jax.Array | np.ndarray) for array in arrays)
+        return there and not is_traced(*arrays)
 
 
 def shapes(networks: TwoLayerReLU, samples: int) -> str:
@@ -74,6 +95,12 @@ def milestones(reached: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {_time(crossing.time)}" for name, crossing in reached.items())
 
 
+def settled(since: Any) -> str:
+    """Return since when nothing moves; nothing if that did not come in every run."""
+    since = np.asarray(since)
+    return f"from {span(since)} on" if np.all(since < np.inf) else ""
+
+
 def memory(result: PyTree) -> str:
     """Return how much memory a result's arrays take."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(result) if hasattr(leaf, "nbytes"))
@@ -83,9 +110,9 @@ def memory(result: PyTree) -> str:
     return f"{size} B"
 
 
-def outcome(result: Any, codes: Any) -> str:
+def outcome(result: RESULTS) -> str:
     """Return the name of a result code; of many, how many runs ended with each."""
-    counts = {name: np.asarray(result == getattr(codes, name)) for name in _CODES}
+    counts = {name: np.asarray(result == getattr(RESULTS, name)) for name in _CODES}
     found = {name: int(np.sum(ended)) for name, ended in counts.items() if np.any(ended)}
     if sum(found.values()) == 1 and len(found) == 1:
         return next(iter(found))

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,32 +13,11 @@ from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.switch import SwitchKind
 from . import summary
+from .results import RESULTS as RESULTS
 from .surface.modes import mode_after, switch_kind
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class RESULTS(dfx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
-    """Why a solve ended; extends Diffrax's codes. The message says what to try."""
-
-    successful = ""
-    max_switches_reached = (
-        "The log of switches is full. Try a larger `max_switches`, or an earlier `t1`."
-    )
-    max_slides_reached = (
-        "A neuron slides on more hyperplanes at once than there are slots for. Try a larger "
-        "`max_slides`."
-    )
-    inconsistent_modes = (
-        "No consistent continuation was found at a switch, to first order in time. The "
-        "trajectory meets several hyperplanes in a degenerate way; try another `rtol`, or "
-        "an initial network changed by a few units of rounding."
-    )
-    step_underflow = (
-        "The step became smaller than time can resolve. The flow is too stiff here, or a "
-        "weight is not finite; try a larger `rtol`."
-    )
 
 
 class SwitchLog(eqx.Module):
@@ -203,7 +181,7 @@ class Crossing(eqx.Module):
         return jnp.isfinite(self.time)
 
 
-class Trajectory(eqx.Module):
+class Trajectory(summary.Summarised):
     """The solution of a gradient flow. Under `jax.vmap` every array gets the batch axes.
 
     Attributes:
@@ -241,35 +219,20 @@ class Trajectory(eqx.Module):
     method: str = eqx.field(static=True, default="")
     _dense: Callable[[FloatScalarLike], TwoLayerReLU] | None = None
 
-    def __str__(self) -> str:
-        """Return a summary; of many runs their ranges."""
-        if not summary.is_known(self.ts, *self.stats.values()):
-            return super().__repr__()
+    def _rows(self) -> list[tuple[str, str]]:
         stats = self.stats
         said = lambda *names: ", ".join(f"{summary.span(stats[n])} {w}" for n, w in names)
-        settled = np.asarray(stats["settled"])
-        return summary.rows(
-            f"Trajectory: {summary.outcome(self.result, RESULTS)}",
-            [
-                ("network", summary.shapes(self.networks, self.initial_sides.shape[-1])),
-                ("method", self.method),
-                ("time", f"up to {summary.span(stats['time'])}"),
-                ("kept", summary.times(self.ts) + (", dense output" if self._dense else "")),
-                ("steps", said(("steps", "steps"), ("truncated_steps", "cut short at a switch"),
-                               ("evaluations", "evaluations"))),
-                ("switches", summary.switches(
-                    self.switches, stats, ("ties", "repels", "vanished", "grazes"))),
-                ("milestones", summary.milestones(self.milestones)),
-                ("settled", f"from {summary.span(settled)} on" if np.all(settled < np.inf) else ""),
-                ("memory", summary.memory(self)),
-            ],
-        )  # fmt: skip
-
-    def __repr__(self) -> str:
-        if not summary.is_known(self.ts, *self.stats.values()):
-            return super().__repr__()
-        ended = summary.outcome(self.result, RESULTS)
-        return summary.short("Trajectory", ended, self.networks, self.switches)
+        return [
+            ("method", self.method),
+            ("time", f"up to {summary.span(stats['time'])}"),
+            ("kept", summary.times(self.ts) + (", dense output" if self._dense else "")),
+            ("steps", said(("steps", "steps"), ("truncated_steps", "cut short at a switch"),
+                           ("evaluations", "evaluations"))),
+            ("switches", summary.switches(
+                self.switches, stats, ("ties", "repels", "vanished", "grazes"))),
+            ("milestones", summary.milestones(self.milestones)),
+            ("settled", summary.settled(stats["settled"])),
+        ]  # fmt: skip
 
     @property
     def network(self) -> TwoLayerReLU:

@@ -8,12 +8,12 @@ products for each switch of the neuron that switches most.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._trees import choose
 from .._types import FloatArrayLike, FloatScalarLike, is_traced
 from ..flow import summary
-from ..flow.arguments import check_arguments, default_max_switches, positive, slots
+from ..flow.arguments import check_arguments, slots, switch_slots
 from ..flow.forward import forward_only
 from ..flow.method.frame import Neurons
 from ..flow.trajectory import RESULTS, SwitchLog
@@ -89,8 +89,7 @@ class _LimitProblem(eqx.Module):
         def body(state: _LimitState) -> _LimitState:
             old, due = state.neurons, pending(state)
             new = jax.vmap(lambda neuron: switched(hyperplanes, neuron))(old)
-            choose = lambda a, b: jnp.where(due.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
-            new = jax.tree.map(choose, new, old)
+            new = choose(due, new, old)
             # A change of modes is final unless another follows at the same instant.
             final = due & (new.wait > 0)
             modes = jax.vmap(hyperplanes.modes)(new.side, new.at_rest)
@@ -131,7 +130,7 @@ class _LimitProblem(eqx.Module):
         return self.network(hyperplanes, self.proceed(hyperplanes, state, t), t)
 
 
-class LimitTrajectory(eqx.Module):
+class LimitTrajectory(summary.Summarised):
     """The flow of vanishing scale. Under `jax.vmap` every array gets the batch axes.
 
     Attributes:
@@ -161,27 +160,12 @@ class LimitTrajectory(eqx.Module):
     stats: dict[str, Array]
     _limit: _LimitProblem
 
-    def __str__(self) -> str:
-        """Return a summary; of many runs their ranges."""
-        if not summary.is_known(self.ts, *self.stats.values()):
-            return super().__repr__()
-        settled = np.asarray(self.settled)
-        return summary.rows(
-            f"LimitTrajectory: {summary.outcome(self.result, RESULTS)}",
-            [
-                ("network", summary.shapes(self.networks, self.initial_sides.shape[-1])),
-                ("kept", summary.times(self.ts)),
-                ("switches", summary.switches(self.switches, self.stats, ("repels", "vanished"))),
-                ("settled", f"from {summary.span(settled)} on" if np.all(settled < np.inf) else ""),
-                ("memory", summary.memory(self)),
-            ],
-        )
-
-    def __repr__(self) -> str:
-        if not summary.is_known(self.ts, *self.stats.values()):
-            return super().__repr__()
-        ended = summary.outcome(self.result, RESULTS)
-        return summary.short("LimitTrajectory", ended, self.networks, self.switches)
+    def _rows(self) -> list[tuple[str, str]]:
+        return [
+            ("kept", summary.times(self.ts)),
+            ("switches", summary.switches(self.switches, self.stats, ("repels", "vanished"))),
+            ("settled", summary.settled(self.settled)),
+        ]
 
     @property
     def network(self) -> TwoLayerReLU:
@@ -325,9 +309,7 @@ def limit_flow(
         problem,
         network,
         start,
-        default_max_switches(network.width, problem.samples)
-        if max_switches is None
-        else positive("max_switches", max_switches),
+        switch_slots(max_switches, network.width, problem.samples),
         slots(problem, max_slides),
     )
     end = jnp.where(end < for_ever, end, jnp.inf)

@@ -91,7 +91,7 @@ class Context(eqx.Module):
         return self.frame.pull(self.field.outputs(weights, self.frozen(point, 1.0)))
 
     def pull_error(
-        self, weights, frozen: Frozen
+        self, weights, frozen: Frozen, curvature: Float[Array, " samples"]
     ) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
         """Return what rounding does to the pulls, at their curvature: as they are and at best.
 
@@ -99,8 +99,6 @@ class Context(eqx.Module):
         is one in units of the output, or of the target that it is compared with.
         """
         frame, absolute = self.frame, (weights[0], jnp.abs(weights[1]))
-        outputs = self.field.outputs(weights, frozen)
-        curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
         size = frozen.amplitude * absolute[1] * jnp.linalg.norm(weights[0], axis=1)
         best = self.field.outputs(absolute, frozen) + jnp.abs(frame.targets)
         unit = OUTPUT * eps(size) * curvature

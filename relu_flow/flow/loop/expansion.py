@@ -36,7 +36,9 @@ def expand_step(
     solver = context.options.solver
     series = correction_series(correction, length, series_order(solver))
     proposal = propose(solver, context.field, weights, frozen, context.rtol, series)
-    pull_error, unit_error = context.pull_error(weights, frozen)
+    outputs, frame = context.field.outputs(weights, frozen), context.frame
+    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+    pull_error, unit_error = context.pull_error(weights, frozen, curvature)
     proposal, frozen = stop_if_stationary(
         context.frame, proposal, frozen, pull_error, unit_error, context.rtol
     )
@@ -44,6 +46,7 @@ def expand_step(
         series=proposal.series,
         modes=point.modes,
         rates=frozen,
+        curvature=curvature,
         pull_error=pull_error,
         trusted=proposal.trusted,
         available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.length, left)),

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._trees import choose
 from ..._types import IntScalarLike
 from ...model.switch import INACTIVE
 from ..surface.influence import Influence, influence, misleads
@@ -99,7 +100,7 @@ def expand(
 
     def first_size() -> StepSize:
         # How long a step is has no derivative but that of the times asked for.
-        known = (context.field, step, limits, step.available, context.rtol)
+        known = (context.frame, step, limits, context.rtol)
         size = allowed_step_size(*jax.lax.stop_gradient(known), context.can_correct)
         length = jnp.where(size.length < step.available, size.length, step.available)
         length = rest_until(context.frame, step, length)
@@ -163,7 +164,7 @@ def converge(
             lambda s: (s.length, s.corrects, s.first), size, (length, size.corrects | tell, first)
         ),
         converged=done,
-        end=_where(searching, attempt.end, crossed.point),
+        end=choose(searching, attempt.end, crossed.point),
         search=attempt.search,
     )
     return new, given_up
@@ -211,7 +212,7 @@ def search(
     attempt = eqx.tree_at(lambda a: a.search, attempt, events)
     if options.until is not None:
         # The run ends within the step, at the end of the bracket that is behind the crossing.
-        last = _where(behind == options.until, crossed.point, attempt.end)
+        last = choose(behind == options.until, crossed.point, attempt.end)
         attempt = eqx.tree_at(lambda a: a.end, attempt, last)
         end = jnp.minimum(end, context.end(records))
     return attempt, records, end
@@ -242,7 +243,7 @@ def commit(
         (
             attempt,
             eqx.tree_at(lambda log: log.num, log, num),
-            _where(attempt.converged, counts, state.counts),
+            choose(attempt.converged, counts, state.counts),
             steps,
             records,
         ),
@@ -313,8 +314,3 @@ def _turned_repelling(context: Context, before: Point, after: Point) -> Int[Arra
     pinned = (before.modes.height == 0) & (after.modes.height == 0) & context.frame.own[None]
     pinned = pinned & (before.modes.side == INACTIVE) & (after.modes.side == INACTIVE)
     return jnp.sum(pinned & ~repelling(before) & repelling(after), dtype=jnp.int32)
-
-
-def _where(condition: Bool[Array, ""], new, old):
-    """Return one of two trees."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

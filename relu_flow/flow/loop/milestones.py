@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._trees import choose
 from ..method.frame import Neurons
 
 # Every third trial halves the bracket: by then it is below the rounding of a step's length.
@@ -119,9 +120,8 @@ def search_events(
     """
     learnt, narrowed, is_behind = _learn(records, search, value, interval)
     behind = jnp.where(searching & is_behind, search.index, -1)
-    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(searching, a, b), new, old)
     end_value = jnp.where(searching, search.end_value, value)
-    records, search = choose((learnt, narrowed), (records, search))
+    records, search = choose(searching, (learnt, narrowed), (records, search))
     search = eqx.tree_at(lambda s: s.end_value, search, end_value)
     search = _next_search(search, _crossed(records, end_value, directions), records, interval)
     search = eqx.tree_at(lambda s: s.index, search, jnp.where(converged, search.index, -1))
@@ -178,5 +178,4 @@ def _next_search(search: EventSearch, crossed, records: Records, interval: StepI
         jnp.zeros_like(search.trials),
         search.end_value,
     )
-    begin = ~search.open & jnp.any(crossed)
-    return jax.tree.map(lambda new, old: jnp.where(begin, new, old), start, search)
+    return choose(~search.open & jnp.any(crossed), start, search)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..._trees import choose
 from ...model.switch import SwitchKind
 from ..method.proposal import evaluations
 from ..trajectory import RESULTS, Crossing, SwitchLog, Trajectory
@@ -22,12 +23,8 @@ def finish(context: Context, state: State, t0: Float[Array, ""]) -> Trajectory:
         filled = jnp.arange(asked, dtype=jnp.int32) < state.records.num_saved
         ts = jnp.where(filled, context.ts, jnp.inf)
         first = jnp.searchsorted(context.ts, context.ts, side="left")
-
-        def fill(rows, last):
-            mask = filled.reshape(-1, *(1,) * (rows.ndim - 1))
-            return jnp.where(mask, rows[first], last)
-
-        rows = jax.tree.map(fill, state.records.saved, state.point.neurons)
+        saved = jax.tree.map(lambda rows: rows[first], state.records.saved)
+        rows = choose(filled, saved, state.point.neurons)
     else:
         ts, rows = state.t[None], jax.tree.map(lambda x: x[None], state.point.neurons)
     switches, sides = state.log.sorted().after(t0, state.initial_sides)

@@ -11,10 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._series import evaluate
 from ...model.switch import ACTIVE
-from ..method.field import FlowField
 from ..method.frame import Frame, norm
 from ..tolerances import CUT, LEFT, PEAK, eps
-from .modes import Modes
+from .modes import Modes, entry
 from .step import Step, series_size
 from .step_size import StepSize
 
@@ -66,9 +65,6 @@ def influence(
     A neuron that crosses a hyperplane leaves the course of its output there, and, since
     its own drive has changed, the course of its outputs on other samples.
     """
-    weights = (step.series.inner[0], step.series.outer[0])
-    outputs = FlowField(frame).outputs(weights, step.rates)
-    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
     samples, slides = frame.norms.shape[0], step.modes.slides
     hits = candidates[:, :samples]
     ramp = jnp.where(hits, size.kinks[0], 0.0)
@@ -85,8 +81,8 @@ def influence(
     return Influence(
         first=size.first,
         has_correction=jnp.any(correction != 0),
-        drift=curvature * (crossed + bent),
-        left=curvature * left,
+        drift=step.curvature * (crossed + bent),
+        left=step.curvature * left,
     )
 
 
@@ -170,11 +166,3 @@ def decide_by(
     doubtful = doubtful & (clock > 64 * eps(clock) * begun)
     cut = jnp.maximum((1 - CUT) * clock - 2 * late, 0.5 * clock)
     return jnp.where(doubtful, cut, jnp.inf)
-
-
-def entry(
-    array: Float[Array, "lanes samples"], index: Int[Array, " lanes"]
-) -> Float[Array, " lanes"]:
-    """Return one entry a row, the last if there are not as many."""
-    column = jnp.minimum(index, array.shape[1] - 1)[:, None]
-    return jnp.take_along_axis(array, column, axis=1)[:, 0]

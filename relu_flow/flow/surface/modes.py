@@ -83,3 +83,11 @@ def reconciled(
     )
     trusted = apart & (height != 0) & (jnp.sign(product) == jnp.sign(height))
     return jnp.where(trusted, product, height)
+
+
+def entry(
+    array: Float[Array, "lanes samples"], index: Int[Array, " lanes"]
+) -> Float[Array, " lanes"]:
+    """Return one entry a row, the last if there are not as many."""
+    column = jnp.minimum(index, array.shape[1] - 1)[:, None]
+    return jnp.take_along_axis(array, column, axis=1)[:, 0]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._series import evaluate, shift_matrix
+from ..._trees import choose
 from ...model.switch import ACTIVE
 from ..method.correction import no_correction, projected_beyond
 from ..method.field import Frozen, Weights, project
@@ -20,8 +21,8 @@ from ..tolerances import AT_ZERO, BEHIND, GRAZING, VANISHED, eps
 from ..trajectory import SwitchLog
 from .constraints import Motion, constraints
 from .filippov import Decision, resolve
-from .influence import Influence, decide_by, entry
-from .modes import Modes
+from .influence import Influence, decide_by
+from .modes import Modes, entry
 from .roots import FirstViolation, first_violation
 from .slides import dependent
 from .step import Step, heights_at, scaled_bernstein, series_size, speeds_at
@@ -267,7 +268,7 @@ def _round(
     time = step.start + step.unit * new.clock
     log = arrival.log.append(time, chosen, old.logged, modes.side, final & record)
     counted = _count(arrival.counts, meeting, change, live, at_zero)
-    counts = jax.tree.map(lambda new, kept: jnp.where(record, new, kept), counted, arrival.counts)
+    counts = choose(record, counted, arrival.counts)
     beyond = _beyond(frame, constrained, length, rates.amplitude, old, new, meeting.moved, live)
 
     left = length - new.clock
@@ -317,11 +318,7 @@ def _switch(frame: Frame, influence: Influence, old: _Lanes, meeting: _Meeting):
     change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0, 0, 0))(
         frame, modes, outer, meeting.pull, meeting.doubt, drift, index, value, again
     )
-
-    def choose(new, kept):
-        return jnp.where(meeting.switches.reshape(-1, *(1,) * (new.ndim - 1)), new, kept)
-
-    return change, jax.tree.map(choose, change.modes, modes)
+    return change, choose(meeting.switches, change.modes, modes)
 
 
 def _through_zero(frame: Frame, old: _Lanes, meeting: _Meeting, modes: Modes, at_zero):

@@ -9,7 +9,7 @@ from ...model.switch import SLIDING
 from ..method.field import slide_inputs
 from ..method.frame import Frame
 from ..tolerances import DEPENDENT, eps
-from .modes import Modes
+from .modes import Modes, entry
 
 
 def with_dual(frame: Frame, modes: Modes) -> Modes:
@@ -86,5 +86,5 @@ def dependent(frame: Frame, modes: Modes, r: Int[Array, " lanes"]) -> Bool[Array
         at_r = jnp.take_along_axis(share, r[:, None, None], axis=2)
         product = product - jnp.sum(at_r * rows, axis=1)
     free = square > DEPENDENT * eps(square) * size
-    left = jnp.take_along_axis(jnp.where(free, square, jnp.inf), r[:, None], axis=1)
+    left = entry(jnp.where(free, square, jnp.inf), r)[:, None]
     return square - product * (product / left) <= DEPENDENT * eps(square) * size

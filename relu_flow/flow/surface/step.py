@@ -21,6 +21,7 @@ class Step(eqx.Module):
         series: In the step's own unit of time, about its start.
         modes: At its start.
         rates: Arguments of the vector field, times in that unit.
+        curvature: How much each pull falls with its output, at the step's start.
         pull_error: Rounding error of each pull.
         trusted: How far the series reach, whether or not the step goes that far.
         available: How far the step may go, in its unit: no farther than the next time asked for.
@@ -36,6 +37,7 @@ class Step(eqx.Module):
     series: Expansion
     modes: Modes
     rates: Frozen
+    curvature: Float[Array, " samples"]
     pull_error: Float[Array, " samples"]
     trusted: Float[Array, ""]
     available: Float[Array, ""]

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..._series import evaluate, powers, shift_matrix
 from ..method.correction import REMAINDER
-from ..method.field import FlowField
+from ..method.frame import Frame
 from ..tolerances import AT_ZERO
 from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
@@ -66,24 +66,23 @@ class StepSize(eqx.Module):
 
 
 def allowed_step_size(
-    field: FlowField,
+    frame: Frame,
     step: Step,
     limits: Float[Array, "width constraints order"],
-    available: Float[Array, ""],
     rtol: Float[Array, ""],
     can_correct: bool,
 ) -> StepSize:
-    """Return how far a step may go: `available`, or just beyond the first significant switch.
+    """Return how far a step goes: as far as it may, or just beyond the first significant switch.
 
     Args:
-        field: The vector field.
+        frame: The problem.
         step: The step.
         limits: Its constraints.
-        available: How far it would go otherwise, in its own unit of time.
         rtol: Relative tolerance of the solve.
         can_correct: Whether the solver can expand a step again with a correction.
     """
-    rate, sensitivity, kinks = _kink_rate(field, step, limits, available)
+    available = step.available
+    rate, sensitivity, kinks = _kink_rate(frame, step, limits)
     allowed = _SWITCH_SHARE * rtol
     safe_rate = jnp.where(rate > 0, rate, 1.0)
     delay = jnp.sqrt(2 * allowed / safe_rate)
@@ -156,15 +155,12 @@ def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
     return jax.lax.while_loop(lambda s: s[2] & (s[3] < _REFINEMENTS), improve, start)[1]
 
 
-def _kink_rate(field: FlowField, step: Step, limits, available):
+def _kink_rate(frame: Frame, step: Step, limits):
     """Return `R` of the module's docstring for each constraint, `sensitivity`, and `kinks`."""
-    frame, frozen, series = field.frame, step.rates, step.series
-    weights = (series.inner[0], series.outer[0])
-    outputs = field.outputs(weights, frozen)
-    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-    outer = jnp.abs(weights[1])
+    frozen, series, available = step.rates, step.series, step.available
+    curvature, outer = step.curvature, jnp.abs(series.outer[0])
     turning = frozen.inner_rate * outer
-    size = jnp.linalg.norm(weights[0], axis=1)
+    size = jnp.linalg.norm(series.inner[0], axis=1)
     if frame.train_outer:
         size = size + 0.01 * outer
     else:

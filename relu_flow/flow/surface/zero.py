@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..._series import evaluate
+from ..._trees import choose
 from ...model.switch import ACTIVE, INACTIVE
 from ..method.frame import Frame, norm
 from ..tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, VANISHED, eps
@@ -110,9 +111,8 @@ def leave_zero(
         side = jnp.where(near[frame.representative], INACTIVE, side).astype(modes.side.dtype)
         unused = jnp.full_like(modes.slides, frame.norms.shape[0])
         out = Modes(side, height, unused, jnp.zeros_like(modes.dual))
-        choose = lambda a, b: jnp.where(gone.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
         moved = inner + way[:, None] * drive[None]
-        return jax.tree.map(choose, (out, moved), (modes, inner))
+        return choose(gone, (out, moved), (modes, inner))
 
     resting = jnp.any(at_zero(frame, modes, velocity))
     return jax.lax.cond(resting, go, lambda: (modes, inner))
@@ -170,8 +170,7 @@ def straight_on(
     there = Modes(
         side, height, jnp.full_like(modes.slides, height.shape[1]), jnp.zeros_like(modes.dual)
     )
-    choose = lambda a, b: jnp.where(through.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
-    return jax.tree.map(choose, there, modes)
+    return choose(through, there, modes)
 
 
 def spanned(frame: Frame) -> Bool[Array, " features"]:

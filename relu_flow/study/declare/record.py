@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...flow.arguments import default_max_switches
+from ...flow.arguments import switch_slots
 from ...model.switch import SwitchKind
 from .spec import Study
 
@@ -41,8 +41,7 @@ SWITCH_COLUMNS = {
 
 def slots(study: Study, samples: int, width: int) -> int:
     """Return how many switches of a run there is room for."""
-    most = default_max_switches(width, samples)
-    return most if study.max_switches is None else study.max_switches
+    return switch_slots(study.max_switches, width, samples)
 
 
 def lane_schema(

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..._text import rows
 from .families import FAMILIES, INITIALISERS, OBSERVABLES
 from .settings import as_values, house_message, initialiser_table, settings_table
 
@@ -202,28 +203,26 @@ class Study(BaseModel):
 
     def __str__(self) -> str:
         """Return a summary; `relu_flow.study.declare.plan.describe` says what it will cost."""
-        lists = {name: values for name, values in self.lists().items() if len(values) > 1}
-        sizes = {"seed": len(self.seeds), **{name: len(values) for name, values in lists.items()}}
-        steps = max(sizes[name] for name in lists) if lists else 1
-        grid = math.prod(sizes[name] for name in lists) if self.combine == "grid" else steps
-        fixed = {n: v[0] for n, v in self.lists().items() if len(v) == 1}
-        axes = " x ".join(f"{size} {name}" for name, size in sizes.items())
+        sizes = {name: len(values) for name, values in self.lists().items()}
+        points = math.prod(sizes.values()) if self.combine == "grid" else max(sizes.values())
+        axes = {"seed": len(self.seeds), **{name: n for name, n in sizes.items() if n > 1}}
+        alone = {name: values[0] for name, values in self.lists().items() if len(values) == 1}
+        short = lambda value: f"{value:.6g}" if isinstance(value, float) else str(value)
         until = f", or when {self.until} is reached" if self.until else ""
-        rows = [
-            ("runs", f"{sizes['seed'] * grid}: {axes}"),
+        record, every = self.record, ["every switch"] if self.record.switches else []
+        lines = [
+            ("runs", f"{len(self.seeds) * points}: "
+                     + " x ".join(f"{size} {name}" for name, size in axes.items())),
             ("data", self.data["family"]),
-            ("fixed", ", ".join(f"{name} {value:.6g}" if isinstance(value, float)
-                                else f"{name} {value}" for name, value in fixed.items())),
+            ("fixed", ", ".join(f"{name} {short(value)}" for name, value in alone.items())),
             ("network", f"{self.initialiser['name']}, vary {self.vary}"),
             ("end", f"t1 {self.t1:g}{until}"),
             ("milestones", ", ".join(f"{m.name} ({m.observable} at {m.level:g})"
                                      for m in self.milestones)),
-            ("kept", ", ".join([*self.record.end, *self.record.at_times, *self.record.at_milestones,
-                                *(["every switch"] if self.record.switches else [])])),
+            ("kept", ", ".join([*record.end, *record.at_times, *record.at_milestones, *every])),
             ("rtol", f"{self.rtol:g}"),
         ]  # fmt: skip
-        title = f"Study {self.name or self.data['family']} ({self.hash[:12]})"
-        return "\n".join([title, *(f"  {name:<11}{said}" for name, said in rows if said)])
+        return rows(f"Study {self.name or self.data['family']} ({self.hash[:12]})", lines)
 
     def __repr__(self) -> str:
         return f"Study({self.name or self.data['family']!r}, {self.hash[:12]})"
