@@ -325,7 +325,7 @@ def alignment_figure(data: xr.Dataset, path: Path) -> None:
     _scale_axes(axes[3:])
     axes[3].legend(fontsize=8)
     figure.suptitle(
-        "First phase: neurons (red: positive output, blue: negative) beside their yardsticks "
+        "First phase: neurons (orange: positive output, blue: negative) beside their yardsticks "
         r"(dashed); dotted: $T_1$",
         fontsize=11,
     )

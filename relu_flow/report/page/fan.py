@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from ..style import DARK, FAINT, NEGATIVE, NEUTRAL, POSITIVE, SWITCHES
+from ..style import DARK, DISTINCT, FAINT, NEGATIVE, NEUTRAL, POSITIVE, SWITCHES
 from .data import TIME, Collected, scale_text
 from .run import Rerun
 from .style import Section, escaped, figure_html, logarithmic, number_text, safe_json, styled
@@ -242,7 +242,7 @@ def _raster(run: Rerun) -> go.Figure:
         figure.update_yaxes(dtick=1 if width <= 15 else 5, tick0=0, row=2, col=1)
     for axis in ("y", "y2"):  # the page's script moves these two by their places
         figure.add_shape(type="line", x0=start, x1=start, y0=0, y1=1, xref="x",
-                         yref=f"{axis} domain", line={"color": NEGATIVE, "width": 2})  # fmt: skip
+                         yref=f"{axis} domain", line={"color": DISTINCT[1], "width": 2})  # fmt: skip
     return figure
 
 
