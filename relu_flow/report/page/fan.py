@@ -240,9 +240,10 @@ def _raster(run: Rerun) -> go.Figure:
     figure.update_yaxes(title="neuron", range=[-0.7, width - 0.3], row=2, col=1)
     if width <= 30:
         figure.update_yaxes(dtick=1 if width <= 15 else 5, tick0=0, row=2, col=1)
+    cursor = {"type": "line", "x0": start, "x1": start, "y0": 0, "y1": 1, "xref": "x"}
+    cursor["line"] = {"color": DISTINCT[1], "width": 2}
     for axis in ("y", "y2"):  # the page's script moves these two by their places
-        figure.add_shape(type="line", x0=start, x1=start, y0=0, y1=1, xref="x",
-                         yref=f"{axis} domain", line={"color": DISTINCT[1], "width": 2})  # fmt: skip
+        figure.add_shape(cursor, yref=f"{axis} domain")
     return figure
 
 
