@@ -1,16 +1,20 @@
 """What the engine costs: steps, seconds, compile time, the cache, batches, the digits run.
 
-`python benchmarks/engine.py` prints a table; `--quick` leaves out what takes long. Times are
-medians of single runs once compiled, on the machine it runs on: compare ratios. One thread
-is faster than two for arrays this small: set `PJRT_NPROC=1` before the start to see it.
+`python benchmarks/engine.py` prints a table; `--quick` leaves out what takes long, `--json FILE`
+keeps the single runs' figures; `python benchmarks/readme.py` makes the README's table from
+`benchmarks/engine.json`. Times are medians of single runs once compiled, on the machine it runs
+on: compare ratios. One thread is faster than two for arrays this small: set `PJRT_NPROC=1`
+before the start to see it.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import jax
 
@@ -22,6 +26,8 @@ import numpy as np
 import relu_flow as rf
 
 SAMPLES, FEATURES, WIDTH, END = 20, 10, 50, 4.0
+FINEST = 1e-14  # errors are differences to a run with this `rtol`
+COUNTS = ("steps", "evaluations", "rounds", "switches")
 
 
 def separable_problem(seed: int) -> tuple[rf.Problem, rf.TwoLayerReLU]:
@@ -57,21 +63,54 @@ def median_seconds(function, repeats: int = 9) -> float:
     return float(np.median(times))
 
 
-def single_runs() -> None:
-    """Print steps, switches and seconds of the reference problem at two scales."""
+def largest_difference(times: rf.SwitchLog, exact: rf.SwitchLog) -> float:
+    """Return the largest relative difference of switch times, `nan` if the logs differ."""
+    same = [
+        np.array_equal(getattr(times, name), getattr(exact, name))
+        for name in ("neuron", "sample", "kind")
+    ]
+    if not all(same):
+        return float("nan")
+    at, wanted = (np.asarray(log.time)[: int(log.num)] for log in (times, exact))
+    return float(np.max(np.abs(at / wanted - 1), initial=0.0))
+
+
+def single_runs() -> dict:
+    """Print and return steps, switches, errors and seconds of the reference problem."""
     problem, network = separable_problem(0)
     start = time.perf_counter()
     jax.block_until_ready(rf.solve(problem, at_scale(network, 1e-4), END).ts)
-    print(f"first call (compile and run)      {time.perf_counter() - start:8.2f} s  (goal 8)")
+    first = time.perf_counter() - start
+    print(f"first call (compile and run)      {first:8.2f} s  (goal 8)")
+    rows = []
     for scale, goal in ((1e-4, 150), (1e-8, 80)):
         start_network = at_scale(network, scale)
-        stats = {k: v.item() for k, v in rf.solve(problem, start_network, END).stats.items()}
-        seconds = median_seconds(lambda n=start_network: rf.solve(problem, n, END).ts)
-        print(
-            f"scale {scale:g}: {stats['steps']} steps, {stats['evaluations']} expansions "
-            f"(goal {goal}), {stats['rounds']} local rounds, {stats['switches']} switches, "
-            f"{seconds:.3f} s a run (goal 0.1)"
-        )
+        exact = rf.solve(problem, start_network, END, rtol=FINEST)
+        for rtol in (1e-12, 1e-6):
+            trajectory = rf.solve(problem, start_network, END, rtol=rtol)
+            row = {
+                "scale": scale,
+                "rtol": rtol,
+                **{name: int(trajectory.stats[name]) for name in COUNTS},
+                "error": largest_difference(trajectory.switches, exact.switches),
+                "seconds": median_seconds(
+                    lambda n=start_network, r=rtol: rf.solve(problem, n, END, rtol=r).ts
+                ),
+            }
+            rows.append(row)
+            print(
+                f"scale {scale:g}, rtol {rtol:g}: {row['steps']} steps, {row['evaluations']} "
+                f"expansions (goal {goal}), {row['rounds']} local rounds, {row['switches']} "
+                f"switches within {row['error']:.1e} of those at rtol {FINEST:g}, "
+                f"{row['seconds']:.3f} s a run (goal 0.1)"
+            )
+    return {**machine(), "first_call_seconds": first, "runs": rows}
+
+
+def machine() -> dict:
+    """Return what the times depend on."""
+    device = jax.devices()[0].device_kind
+    return {"jax": jax.__version__, "device": device, "cores": os.cpu_count(), "end": END}
 
 
 def batches(seeds: int) -> None:
@@ -114,11 +153,14 @@ def main() -> None:
     """Print everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="single runs only")
-    quick = parser.parse_args().quick
-    device = jax.devices()[0].device_kind
-    print(f"jax {jax.__version__}, {device}, {os.cpu_count()} cores, float64, rtol 1e-12")
-    single_runs()
-    if not quick:
+    parser.add_argument("--json", type=Path, help="where to keep the single runs' figures")
+    chosen = parser.parse_args()
+    on = machine()
+    print(f"jax {on['jax']}, {on['device']}, {on['cores']} cores, float64")
+    figures = single_runs()
+    if chosen.json:
+        chosen.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if not chosen.quick:
         batches(64)
         command_line()
 

@@ -1,11 +1,18 @@
-"""The examples in the docstrings of what a user meets first: each is run, and says what it says."""
+"""What is shown is run: the examples in docstrings say what they say, the README's Python works."""
 
 import doctest
+import importlib.util
 import inspect
+import json
+import re
+from pathlib import Path
 
 import pytest
 
 import relu_flow as rf
+
+TOP = Path(__file__).parent.parent
+README = (TOP / "README.md").read_text()
 
 # `open_study` is in the example of `run_study`.
 NAMES = [
@@ -28,3 +35,28 @@ def test_example_says_what_it_says(name, tmp_path, monkeypatch):
         example, out=said.append
     )
     assert found.failed == 0, "".join(said)
+
+
+def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    """Run the blocks from top to bottom, as a reader does who pastes them into one session."""
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "README.md", "exec"), names)
+    assert (tmp_path / "run.png").stat().st_size > 20_000
+    assert (tmp_path / "run.nc").exists()
+    said = capsys.readouterr().out
+    assert "half" in said
+    assert all(name in said for name in ("holds", "Theorem 1(1)", "steps"))
+
+
+def test_costs_in_the_readme_are_those_measured():
+    """Compare the README with the table that `benchmarks/readme.py` makes of the figures kept."""
+    spec = importlib.util.spec_from_file_location("readme", TOP / "benchmarks" / "readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    figures = json.loads((TOP / "benchmarks" / "engine.json").read_text())
+    assert module.with_table(README, figures) == README
+    assert len(module.table(figures).splitlines()) == 2 + len(figures["runs"]) + 2

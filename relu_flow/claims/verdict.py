@@ -9,7 +9,16 @@ far enough to tell.
 import enum
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)  # fmt: skip
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
 
 
 Made = TypeVar("Made")
+Options = ParamSpec("Options")
 
 
 class Outcome(enum.Enum):
@@ -222,6 +232,32 @@ class Claim(eqx.Module):
     def check(self, evidence: Evidence) -> Verdict:
         """Return what the evidence says of the claim."""
         return Verdict(self, tuple(self.hypotheses(evidence)), tuple(self.comparisons(evidence)))
+
+
+class Claims(tuple[Claim, ...], Generic[Options]):
+    """The claims of a paper, in its order: a tuple. Called with options, the same with these.
+
+    It decorates the function of the options that makes them, whose defaults the tuple has:
+    every paper's `claims` can be iterated over and called.
+    """
+
+    _make: Callable[Options, Iterable[Claim]]
+
+    def __new__(cls, make: Callable[Options, Iterable[Claim]]):
+        """Make the claims with their default options."""
+        claims = super().__new__(cls, make())  # type: ignore[call-arg]
+        claims._make = make
+        claims.__doc__ = make.__doc__
+        return claims
+
+    def __call__(self, *args: Options.args, **kwargs: Options.kwargs) -> tuple[Claim, ...]:
+        """Return the claims with other options than the defaults."""
+        return tuple(self._make(*args, **kwargs))
+
+
+def check(claims: Iterable[Claim], evidence: Evidence) -> tuple[Verdict, ...]:
+    """Return a verdict for each claim, in their order."""
+    return tuple(claim.check(evidence) for claim in claims)
 
 
 def table(verdicts: Iterable[Verdict] | Mapping[str, Verdict]) -> "pd.DataFrame":

@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from .style import DARK, NEGATIVE, POSITIVE, SWITCHES
 
@@ -64,6 +65,7 @@ def _raster(axis: Axes, data: xr.Dataset) -> None:
         label = f"{kind.replace('_', ' ')} ({chosen.sum()})"
         handles.append(Line2D([], [], color=colour, marker="o", ls="", label=label))
     axis.set_ylabel("neuron\n(one dot a switch)")
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     if handles:
         axis.legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=5, fontsize=8

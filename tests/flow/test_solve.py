@@ -262,3 +262,30 @@ def test_square_loss_at_rounding_level_is_left_alone():
     # The third sample has lost all its neurons; the others are fitted to rounding.
     assert np.max(np.abs(problem.predictions(trajectory.network) - targets)[:2]) < 1e-14
     assert float(trajectory.switches.time[int(trajectory.switches.num) - 1]) <= settled
+
+
+def test_steps_do_not_grow_with_the_number_of_switches():
+    """Turn all neurons ever further from where they are driven, in one problem of one shape.
+
+    In their cones from the start they have next to no switch, at random hundreds: steps follow
+    the growth of the network, which is the same.
+    """
+    inputs, targets, network = problems.separable(width=50, log_scale=-20.0)
+    problem = rf.Problem(inputs, targets)
+    norms = np.abs(np.asarray(network.outer_weight))[:, None]
+    signs = np.sign(np.asarray(network.outer_weight))[:, None]
+    # A neuron of sign s is driven to the mean of its class, s y_i > 0.
+    aim = signs * (targets[:, None] * inputs)[None].mean(1)
+    aim = aim / np.linalg.norm(aim, axis=1, keepdims=True)
+    start = np.asarray(network.inner_weight) / norms
+    counts = []
+    for share in (0.0, 0.5, 1.0):
+        inner = (1 - share) * aim + share * start
+        inner = norms * inner / np.linalg.norm(inner, axis=1, keepdims=True)
+        turned = rf.TwoLayerReLU(inner, network.outer_weight, network.log_scale)
+        stats = rf.solve(problem, turned, 4.0).stats
+        counts.append((int(stats["switches"]), int(stats["steps"])))
+    switches, steps = zip(*counts, strict=True)
+    assert switches[0] < 10
+    assert switches[-1] > 500
+    assert max(steps) <= 1.1 * min(steps), counts

@@ -14,17 +14,17 @@ Source:
 """
 
 from ...._types import FloatScalarLike
-from ....claims.verdict import Claim, Evidence, Flow, Verdict
+from ....claims.verdict import Claim, Claims, Evidence, Flow, Verdict, check
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from . import directions, growth, patterns
 from .parameters import Constants as Constants, constants as constants, restated
 
-claims: tuple[Claim, ...] = (
-    *directions.claims,
-    *patterns.claims,
-    *growth.claims,
-)
+
+@Claims
+def claims() -> tuple[Claim, ...]:
+    """Return the claims: on directions, on activation patterns, on growth."""
+    return (*directions.claims, *patterns.claims, *growth.claims)
 
 
 def examine(
@@ -49,4 +49,4 @@ def examine(
         ValueError: If `log_epsilon` is so far off that $W_0$ overflows.
     """
     evidence = Evidence(problem, restated(network, log_epsilon), trajectory)
-    return tuple(claim.check(evidence) for claim in claims)
+    return check(claims, evidence)

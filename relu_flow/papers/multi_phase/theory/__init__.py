@@ -13,7 +13,7 @@ Source:
 
 import math
 
-from ....claims.verdict import Claim, Evidence, Flow, Hypothesis, Verdict
+from ....claims.verdict import Claim, Claims, Evidence, Flow, Hypothesis, Verdict, check
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from . import early, late
@@ -108,6 +108,7 @@ _WEIGHTS = (
 )
 
 
+@Claims
 def claims() -> tuple[Claim, ...]:
     """Return the claims; the branches of the end exclude each other by their hypotheses.
 
@@ -141,4 +142,4 @@ def examine(problem: Problem, network: TwoLayerReLU, trajectory: Flow) -> tuple[
         ValueError: If a class is empty or weights are zero: see `constants`.
     """
     evidence = Evidence(problem, network, trajectory)
-    return tuple(claim.check(evidence) for claim in claims())
+    return check(claims, evidence)

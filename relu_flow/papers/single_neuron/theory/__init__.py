@@ -17,7 +17,16 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from jaxtyping import Float
 
-from ....claims.verdict import Claim, Comparison, Evidence, Flow, Hypothesis, Verdict
+from ....claims.verdict import (
+    Claim,
+    Claims,
+    Comparison,
+    Evidence,
+    Flow,
+    Hypothesis,
+    Verdict,
+    check,
+)  # fmt: skip
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from . import alignment, bundle
@@ -50,6 +59,7 @@ _STATEMENTS: tuple[tuple[str, str, Callable[[Measured], Iterable[Comparison]]], 
 )
 
 
+@Claims
 def claims(
     teacher: Float[np.ndarray, " features"] | None = None,
     log_lambda: float | None = None,
@@ -94,4 +104,4 @@ def examine(
 ) -> tuple[Verdict, ...]:
     """Check every claim on a run with dense output; arguments as those of `claims`."""
     evidence = Evidence(problem, network, trajectory)
-    return tuple(claim.check(evidence) for claim in claims(teacher, log_lambda, eps))
+    return check(claims(teacher, log_lambda, eps), evidence)

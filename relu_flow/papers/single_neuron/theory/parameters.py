@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ....claims.verdict import Hypothesis
+from ....data.teacher import Teacher, teacher_check
 from ....model.loss import SquareLoss
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
@@ -141,7 +142,7 @@ def constants(
         eps: $\varepsilon$, in (0, 1/4].
 
     Raises:
-        ValueError: If `eps` is out of range, the teacher has another shape, the inner
+        ValueError: If `eps` is out of range, the teacher has another shape or is zero, the inner
             weights of a neuron are zero, or all targets are zero.
     """
     inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
@@ -153,12 +154,12 @@ def constants(
     active = start @ inputs.T > 0
     growing, shrinking = (sign == 1) & active.any(1), (sign == -1) & active.any(1)
     ahead = np.where(growing, (~active).sum(1), np.where(shrinking, active.sum(1), 0))
-    eigenvalue, eigenvector, nu = _eigen(inputs, teacher)
-    gamma = targets @ inputs / len(targets)
-    lengths = np.concatenate([np.linalg.norm(inputs, axis=1), np.linalg.norm(start, axis=1)])
-    parts = _data_parts(inputs, eigenvalue, nu) | _start_parts(
-        inputs, start, paths, growing, shrinking
-    )
+    data = teacher_check(problem, teacher)
+    eigenvalue = np.asarray(data.eigenvalues)
+    # Without enough inputs some are zero; what is divided by them later is not met by then anyway.
+    eigenvalue = np.maximum(eigenvalue, np.finfo(eigenvalue.dtype).tiny)
+    nu = np.asarray(data.coefficients)
+    parts = _data_parts(data, eigenvalue) | _start_parts(inputs, start, paths, growing, shrinking)
     return Constants(
         inputs=inputs,
         targets=targets,
@@ -172,11 +173,11 @@ def constants(
         shrinking=shrinking,
         crossings=ahead,
         eigenvalue=eigenvalue,
-        eigenvector=eigenvector,
+        eigenvector=np.asarray(data.eigenvectors).T,
         nu=nu,
-        gamma=gamma,
+        gamma=np.asarray(data.gamma),
         delta_parts=parts,
-        capital_delta=max(float(np.max(lengths)), 1.0),
+        capital_delta=max(float(data.big_delta), float(np.max(np.linalg.norm(start, axis=1)))),
     )
 
 
@@ -204,30 +205,17 @@ def _checked(problem, network, teacher, log_lambda, eps):
     return teacher, log_lambda, start
 
 
-def _eigen(inputs, teacher):
-    """Return eigenvalues of the second moment, descending, vectors, and the teacher by them."""
-    eigenvalue, eigenvector = np.linalg.eigh(inputs.T @ inputs / len(inputs))
-    # Rounding makes zero negative; what is divided by it later is not met by then anyway.
-    eigenvalue = np.maximum(eigenvalue[::-1], np.finfo(eigenvalue.dtype).tiny)
-    eigenvector = eigenvector[:, ::-1]
-    nu = eigenvector.T @ teacher
-    eigenvector = eigenvector * np.where(nu < 0, -1.0, 1.0)
-    return eigenvalue, eigenvector, np.abs(nu)
-
-
-def _data_parts(inputs, eigenvalue, nu) -> dict[str, float]:
+def _data_parts(data: Teacher, eigenvalue: np.ndarray) -> dict[str, float]:
     """Return the parts of delta that the data give."""
-    features = inputs.shape[1]
-    norms = np.linalg.norm(inputs, axis=1)
-    unit = inputs / norms[:, None]
+    features = len(eigenvalue)
     roots = np.sqrt(eigenvalue)
     gaps = (roots[:-1] - roots[1:]) * (features - 1)
     return {
-        "input norms": float(np.min(norms)),
-        "cosines between inputs": float(np.min(unit @ unit.T)),
+        "input norms": float(np.min(data.norms)),
+        "cosines between inputs": float(data.min_cosine),
         "gaps of root eigenvalues": float(np.min(gaps, initial=np.inf)),
         "least root eigenvalue": float(roots[-1]),
-        "teacher's coordinates": float(np.min(nu)) * math.sqrt(features),
+        "teacher's coordinates": float(np.min(data.coefficients)) * math.sqrt(features),
     }
 
 
