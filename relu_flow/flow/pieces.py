@@ -14,6 +14,8 @@ from .loop.result import finish
 from .loop.state import State, init
 from .trajectory import Trajectory
 
+# Between two looks of the host: a step takes some milliseconds, a call of a program a tenth of one,
+# and so progress is shown, and Ctrl-C heard, several times a second.
 _STEPS_A_PIECE = 8
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from .._norm import norm
 from .._types import FloatArrayLike, float_type, is_traced
 
 
@@ -120,12 +121,12 @@ class TwoLayerReLU(eqx.Module):
 
         `-inf` for a neuron whose inner weights are zero.
         """
-        return jnp.log(jnp.linalg.norm(self.inner_weight, axis=-1)) + self.log_scale
+        return jnp.log(norm(self.inner_weight)) + self.log_scale
 
     def directions(self) -> Float[Array, "width features"]:
         r"""Return $w_j/\|w_j\|$; zero for a neuron whose inner weights are zero."""
-        norm = jnp.linalg.norm(self.inner_weight, axis=-1, keepdims=True)
-        return self.inner_weight / jnp.where(norm > 0, norm, 1.0)
+        length = norm(self.inner_weight)[..., None]
+        return self.inner_weight / jnp.where(length > 0, length, 1.0)
 
 
 def _check_weights(inner_weight: Array, outer_weight: Array) -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._norm import norm
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem, parallel_groups
 from .least_squares import bounded_least_squares
@@ -86,9 +87,9 @@ def direction_rate(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
     direction = network.directions()
     inner, _ = velocity(problem, network)
     across = inner - jnp.sum(inner * direction, axis=1, keepdims=True) * direction
-    norm = jnp.linalg.norm(network.inner_weight, axis=1)
-    speed = jnp.linalg.norm(across, axis=1) / jnp.where(norm > 0, norm, 1.0)
-    return jnp.sum(jnp.where(norm > 0, speed, 0.0))
+    length = norm(network.inner_weight)
+    speed = norm(across) / jnp.where(length > 0, length, 1.0)
+    return jnp.sum(jnp.where(length > 0, speed, 0.0))
 
 
 def norm_rate(problem: Problem, network: TwoLayerReLU) -> Float[Array, ""]:
@@ -140,9 +141,9 @@ def parameter_direction_rate(problem: Problem, network: TwoLayerReLU) -> Float[A
         outer_scale = jnp.exp(network.outer_log_scale - unit)
         weights = jnp.column_stack([weights, network.outer_weight * outer_scale])
         speeds = jnp.column_stack([speeds, outer * outer_scale])
-    norm = jnp.linalg.norm(weights)
-    across = speeds - weights * (jnp.sum(weights * speeds) / norm**2)
-    return jnp.linalg.norm(across) / norm
+    size = norm(weights.ravel())
+    across = speeds - weights * (jnp.sum(weights * speeds) / size**2)
+    return norm(across.ravel()) / size
 
 
 def _pulls(problem: Problem, network: TwoLayerReLU) -> Float[Array, " samples"]:

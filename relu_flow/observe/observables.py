@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._norm import norm
 from .._types import FloatArrayLike, is_traced
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
@@ -159,7 +160,7 @@ def log_parameter_norm(problem: Problem, network: TwoLayerReLU) -> Float[Array, 
     """Return the natural logarithm of the Euclidean norm of all weights."""
     del problem
     with_zero = lambda x: jnp.log(jnp.where(x > 0, x, jnp.finfo(x.dtype).tiny))
-    inner = with_zero(jnp.linalg.norm(network.inner_weight, axis=1)) + network.log_scale
+    inner = with_zero(norm(network.inner_weight)) + network.log_scale
     outer = with_zero(jnp.abs(network.outer_weight)) + network.outer_log_scale
     return 0.5 * jax.nn.logsumexp(2 * jnp.concatenate([inner, outer]))
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._norm import norm
 from ..flow.method.frame import Frame
 from ..model.problem import Problem
 from ..model.switch import ACTIVE, INACTIVE, SLIDING
@@ -120,8 +121,8 @@ def _orthonormal(hyperplanes: Hyperplanes, slides) -> Float[Array, "slides featu
     def extend(k, basis):
         normal = inputs.at[slides[k]].get(mode="fill", fill_value=0.0)
         free = _across(basis, normal)
-        length = jnp.linalg.norm(free)
-        used = length > hyperplanes.noise * jnp.linalg.norm(normal)
+        length = norm(free)
+        used = length > hyperplanes.noise * norm(normal)
         return basis.at[k].set(jnp.where(used, free / jnp.where(used, length, 1.0), 0.0))
 
     none = jnp.zeros((slides.shape[0], inputs.shape[1]), inputs.dtype)
@@ -147,7 +148,7 @@ def _with_next_switch(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
     inputs, norms, noise = hyperplanes.frame.inputs, hyperplanes.frame.norms, hyperplanes.noise
     base, _, size = _forces(hyperplanes, neuron.side, neuron.slides)
     drive = _across(neuron.basis, base)
-    rests = (jnp.linalg.norm(drive) <= noise * size) | neuron.at_rest
+    rests = (norm(drive) <= noise * size) | neuron.at_rest
     drive = jnp.where(rests, 0.0, drive)
     neuron = eqx.tree_at(lambda s: s.drive, neuron, drive)
     height, push = jnp.where(neuron.on_hyperplane, 0.0, inputs @ neuron.inner), inputs @ drive
@@ -233,7 +234,7 @@ class _AlongDrive(eqx.Module):
 
     @classmethod
     def of(cls, neuron: Segment) -> "_AlongDrive":
-        speed = jnp.linalg.norm(neuron.drive)
+        speed = norm(neuron.drive)
         unit = neuron.drive / jnp.where(speed > 0, speed, 1.0)
         along = neuron.inner @ unit
         across = neuron.inner - along * unit
@@ -257,13 +258,13 @@ def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Boo
         rate = jnp.ldexp(neuron.rate, -neuron.exponent)
         way = rate * neuron.outer * wait * neuron.drive
         inner, outer, k = neuron.inner + way, neuron.outer, jnp.zeros_like(neuron.exponent)
-        reach = jnp.linalg.norm(neuron.inner) + jnp.linalg.norm(way)
+        reach = norm(neuron.inner) + norm(way)
         size = jnp.max(jnp.abs(inner))
     else:
         parts = _AlongDrive.of(neuron)
         grown = parts.speed * wait
         log = lambda x: jnp.log2(jnp.abs(x))
-        across = jnp.linalg.norm(parts.across)
+        across = norm(parts.across)
         logs = (
             log(parts.rising) + grown / _LOG_2,
             log(parts.falling) - grown / _LOG_2,
@@ -281,7 +282,7 @@ def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Boo
         inner, outer = jnp.where(rests, neuron.inner, inner), jnp.where(rests, neuron.outer, outer)
         k = jnp.where(rests, 0, k)
         size = jnp.maximum(jnp.max(jnp.abs(inner)), jnp.abs(outer))
-    zero = (jnp.linalg.norm(inner) <= hyperplanes.noise * reach) & (wait > 0)
+    zero = (norm(inner) <= hyperplanes.noise * reach) & (wait > 0)
     _, more = jnp.frexp(size)
     more = more.astype(k.dtype)
     if hyperplanes.frame.train_outer:
@@ -320,7 +321,7 @@ def switched(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
     basis = _orthonormal(hyperplanes, slides)
     inner = _across(basis, neuron.inner)
     inner = jnp.where(at_rest, 0.0, inner)
-    close = hyperplanes.noise * jnp.linalg.norm(inner) * hyperplanes.frame.norms
+    close = hyperplanes.noise * norm(inner) * hyperplanes.frame.norms
     near = jnp.abs(hyperplanes.frame.inputs @ inner) <= close
     on_hyperplane = (neuron.on_hyperplane & near).at[r].set(True)
     side, at_rest = neuron.side.at[r].set(new), neuron.at_rest | at_rest
@@ -364,7 +365,7 @@ def started(hyperplanes: Hyperplanes, neuron: Segment) -> tuple[Segment, Int[Arr
     """
     samples = hyperplanes.own.shape[0]
     height = hyperplanes.frame.inputs @ neuron.inner
-    size = jnp.linalg.norm(neuron.inner)
+    size = norm(neuron.inner)
     near = jnp.abs(height) <= 0.25 * hyperplanes.noise * size * hyperplanes.frame.norms
     side = jnp.where((height > 0) & ~near, 1, -1).astype(neuron.side.dtype)
     neuron = eqx.tree_at(lambda s: s.side, neuron, side)
@@ -385,11 +386,11 @@ def started(hyperplanes: Hyperplanes, neuron: Segment) -> tuple[Segment, Int[Arr
 
 def limit_direction(hyperplanes: Hyperplanes, neuron: Segment) -> Float[Array, " features"]:
     """Return the direction that the neuron's present segment leads to as t grows for ever."""
-    own = neuron.inner / jnp.where(neuron.at_rest, 1.0, jnp.linalg.norm(neuron.inner))
+    own = neuron.inner / jnp.where(neuron.at_rest, 1.0, norm(neuron.inner))
     if hyperplanes.frame.train_outer:
         parts = _AlongDrive.of(neuron)
         speed, unit, sign = parts.speed, parts.unit, jnp.sign(parts.rising)
     else:
-        speed = jnp.linalg.norm(neuron.drive)
+        speed = norm(neuron.drive)
         unit, sign = neuron.drive / jnp.where(speed > 0, speed, 1.0), jnp.sign(neuron.outer)
     return jnp.where((speed > 0) & (sign != 0), sign * unit, own)

@@ -12,6 +12,7 @@ import scipy.optimize
 import relu_flow as rf
 from relu_flow import SwitchKind
 
+from .. import problems
 from ..fuzz import draws, product
 
 ENTER, DIE, WAKE = SwitchKind.SLIDE_ENTER, SwitchKind.DEACTIVATE, SwitchKind.ACTIVATE
@@ -248,3 +249,52 @@ def test_a_kink_that_is_told_does_not_move_smaller_preactivations_before():
     exact = {(1, 2): 738.0894901738073, (1, 1): 751.2398777956276, (3, 3): 1381.7268373736852}
     for pair, time in exact.items():
         np.testing.assert_allclose(found[pair], time, rtol=1e-9)
+
+
+def broken_line(inputs, targets, inner, outer, end):
+    """Walk dw/dt = v times the drive at pulls of `targets`, up to a first slide; list switches."""
+    t, walked = 0.0, []
+    active = inputs @ inner > 0
+    passed = np.zeros(len(inputs), bool)
+    while True:
+        drive = outer * (active * targets) @ inputs
+        height, speed = inputs @ inner, inputs @ drive
+        wait = np.full(len(inputs), np.inf)
+        # The hyperplane just crossed is left behind: the height there is rounding.
+        ahead = (height * speed < 0) & ~passed
+        wait[ahead] = -height[ahead] / speed[ahead]
+        i = int(np.argmin(wait))
+        t, inner = t + wait[i], inner + (wait[i] if ahead.any() else 0.0) * drive
+        if t > end:
+            return walked
+        active[i], passed = not active[i], np.arange(len(inputs)) == i
+        behind = outer * (active * targets) @ inputs @ inputs[i]
+        if behind * speed[i] < 0:
+            return [*walked, (i, SwitchKind.SLIDE_ENTER, t)]
+        walked.append((i, SwitchKind.ACTIVATE if active[i] else SwitchKind.DEACTIVATE, t))
+
+
+@pytest.mark.parametrize("ratio", [-40.0, -300.0, -400.0, -630.0])
+def test_squares_of_inner_weights_may_underflow(ratio):
+    """Start with inner weights so small that outputs, pulls and outer weights stay what they are.
+
+    A neuron then walks a broken line. At e^-400 times the outer weights they were taken for
+    neurons at zero, and switched wrongly from the start on.
+    """
+    inputs, targets, network = problems.mixed()
+    small, end = np.exp(ratio), 1e6
+    inner, outer = np.asarray(network.inner_weight), np.asarray(network.outer_weight)
+    start = rf.TwoLayerReLU(inner * small, outer, network.log_scale)
+    log = rf.solve(rf.Problem(inputs, targets), start, 12.0).switches
+    switches = 0
+    for j in range(network.width):
+        expected = broken_line(inputs, targets, inner[j], outer[j], end)
+        of_it = np.asarray((log.neuron == j) & (log.time < end * small))
+        sample, kind, time = (
+            np.asarray(column)[of_it][: len(expected)].tolist()
+            for column in (log.sample, log.kind, log.time / small)
+        )
+        assert list(zip(sample, kind, strict=True)) == [row[:2] for row in expected]
+        np.testing.assert_allclose(time, [row[2] for row in expected], rtol=1e-9)
+        switches += len(expected)
+    assert switches > 20

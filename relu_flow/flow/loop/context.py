@@ -5,6 +5,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..._norm import norm
 from ..._types import FloatScalarLike
 from ...model.network import TwoLayerReLU
 from ...model.problem import Problem
@@ -99,7 +100,7 @@ class Context(eqx.Module):
         is one in units of the output, or of the target that it is compared with.
         """
         frame, absolute = self.frame, (weights[0], jnp.abs(weights[1]))
-        size = frozen.amplitude * absolute[1] * jnp.linalg.norm(weights[0], axis=1)
+        size = frozen.amplitude * absolute[1] * norm(weights[0])
         best = self.field.outputs(absolute, frozen) + jnp.abs(frame.targets)
         unit = OUTPUT * eps(size) * curvature
         return unit * (size @ frozen.active) * frame.norms, unit * best

@@ -5,11 +5,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._norm import norm
 from ..method.correction import no_correction
-from ..method.frame import Neurons, norm
+from ..method.frame import Neurons
 from ..surface.initial import initial_modes
 from ..surface.neurons import Counts
 from ..surface.step_size import StepSize
+from ..tolerances import RENEWED
 from ..trajectory import RESULTS, SwitchLog
 from .context import Context
 from .dense import History
@@ -135,6 +137,6 @@ def _first_unit(context: Context, point: Point, t0) -> Float[Array, ""]:
     frozen = context.frozen(point, 1.0)
     weights = (point.neurons.inner, point.neurons.outer)
     speed = norm(context.field(t0, weights, frozen)[0])
-    size = norm(weights[0]) + (0.01 * jnp.abs(weights[1]) if context.frame.train_outer else 0.0)
+    size = norm(weights[0]) + (RENEWED * jnp.abs(weights[1]) if context.frame.train_outer else 0.0)
     rate = jnp.max(speed / jnp.where(size > 0, size, jnp.inf))
     return 1.0 / jnp.maximum(rate, 1.0 / (context.t1 - t0))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._norm import norm
 from ...model.loss import AbstractLoss
 from ...model.network import TwoLayerReLU
 from ...model.problem import Problem, parallel_groups
@@ -124,13 +125,6 @@ class Frame(eqx.Module):
         return positive, negative
 
 
-def norm(vectors: Float[Array, "*batch features"]) -> Float[Array, " *batch"]:
-    """Return Euclidean norms of which no square under- or overflows."""
-    largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
-    scaled = vectors / jnp.where(largest > 0, largest, 1.0)
-    return largest[..., 0] * jnp.linalg.norm(scaled, axis=-1)
-
-
 def _one_sided(directions: Float[Array, "samples features"]) -> Bool[Array, ""]:
     """Return whether some vector has negative products with all directions.
 
@@ -204,7 +198,7 @@ class Neurons(eqx.Module):
         imbalance = outer**2 - jnp.sum(inner**2, axis=1)
         if problem.basis is not None:
             along = inner @ problem.basis
-            across = jnp.linalg.norm(inner - along @ problem.basis.T, axis=1)
+            across = norm(inner - along @ problem.basis.T)
             inner = jnp.concatenate([along, across[:, None]], axis=1)
         neurons = cls(
             inner,
@@ -222,8 +216,8 @@ class Neurons(eqx.Module):
         if problem.basis is not None:
             along = start.inner_weight @ problem.basis
             across = start.inner_weight - along @ problem.basis.T
-            norm = jnp.linalg.norm(across, axis=1)
-            unit = across / jnp.where(norm > 0, norm, 1.0)[:, None]
+            length = norm(across)
+            unit = across / jnp.where(length > 0, length, 1.0)[:, None]
             inner = inner[:, :-1] @ problem.basis.T + inner[:, -1:] * unit
         log_scale, outer_log_scale = self.scales(problem.train == "both")
         return TwoLayerReLU(inner, self.outer, log_scale, outer_log_scale)

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from ..._norm import norm
 from ..tolerances import REST, eps, smallest
 from .field import FlowField, Frozen, Weights, project
-from .frame import Frame, norm
+from .frame import Frame
 from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
 
 # Share of `rtol` that a step's own truncation error may take, per neuron.
@@ -118,14 +119,16 @@ def _propose_runge_kutta(solver, field: FlowField, weights, frozen, rtol) -> Pro
 
     pull = series(pull, start)
     drive = jnp.einsum("jn,pn,nd->pjd", frozen.active, pull, field.frame.inputs)
-    size = jnp.linalg.norm(weights[0], axis=1)
+    size = norm(weights[0])
     outer_size = jnp.abs(weights[1]) + size
-    relative = jnp.linalg.norm(error[0], axis=1) / jnp.where(size > 0, size, 1.0)
+    relative = norm(error[0]) / jnp.where(size > 0, size, 1.0)
     if field.frame.train_outer:
         growth = jnp.abs(error[1]) / jnp.where(outer_size > 0, outer_size, 1.0)
         relative = jnp.maximum(relative, growth)
     scaled = jnp.max(relative) / rtol
     accepted = scaled <= 1.0
+    # Safety and least factor are those of Diffrax's `PIDController`, the largest that of Hairer,
+    # Nørsett and Wanner (section II.4): an error that happens to vanish says little.
     factor = jnp.clip(0.9 * scaled ** (-1.0 / solver.order(terms)), 0.2, 5.0)
     factor = jnp.where(jnp.isfinite(scaled), factor, 0.2)
     return Proposal(

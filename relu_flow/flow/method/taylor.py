@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from ..._norm import norm
 from ..._series import evaluate, put
 from ..._types import FloatScalarLike
+from ..tolerances import RENEWED
 from .field import FlowField, Frozen, Weights, project
 
 
@@ -176,10 +178,10 @@ def trusted_length(
     size, whatever the sizes of the others (after Jorba and Zou's step-size choice, which
     uses the two last terms of a Taylor series likewise). `inf` for a resting neuron.
     """
-    size = jnp.linalg.norm(inner, axis=-1)
+    size = norm(inner)
     # With |v| far above |w| the inner weights are renewed within a step: no use in
     # resolving what they were to more digits than v brings in.
-    inner_scale = size[0] + (0.01 * jnp.abs(outer[0]) if train_outer else 0.0)
+    inner_scale = size[0] + (RENEWED * jnp.abs(outer[0]) if train_outer else 0.0)
     outer_scale = jnp.abs(outer[0]) + size[0]
     error = size / jnp.where(inner_scale > 0, inner_scale, 1.0)[None]
     if train_outer:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._norm import norm
 from ...model.switch import ACTIVE
 from ..method.frame import Frame
 from ..tolerances import DEPENDENT, eps
@@ -88,7 +89,7 @@ def normal_push(frame: Frame, modes: Modes, motion: Motion):
 
     def held():
         along = jnp.einsum("pjd,jsd->pjs", motion.drive, modes.dual)
-        along_error = (doubt @ frame.norms)[..., None] * jnp.linalg.norm(modes.dual, axis=-1)[None]
+        along_error = (doubt @ frame.norms)[..., None] * norm(modes.dual)[None]
         pick = lambda rows: rows.at[modes.slides].get(mode="fill", fill_value=0.0)
         taken = jnp.einsum("pjs,jsn->pjn", along, pick(frame.gram))
         more = jnp.einsum("pjs,jsn->pjn", along_error, pick(frame.overlap))
@@ -131,7 +132,7 @@ def _driven(frame: Frame, modes: Modes) -> Bool[Array, "width slides"]:
     rows = frame.gram.at[modes.slides].get(mode="fill", fill_value=0.0)
     # The dual vectors are combinations of the slides' inputs.
     along = jnp.einsum("jsd,jtd,jtn->jsn", modes.dual, modes.dual, rows, optimize="optimal")
-    size = jnp.linalg.norm(modes.dual, axis=-1)[..., None] * frame.norms[None, None]
+    size = norm(modes.dual)[..., None] * frame.norms[None, None]
     there = jnp.abs(along) > DEPENDENT * eps(along) * size
     return jnp.any(there & (modes.side == ACTIVE)[:, None, :], axis=-1)
 

@@ -15,8 +15,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._norm import norm
 from ...model.switch import ACTIVE, INACTIVE, SLIDING
-from ..method.frame import Frame, norm
+from ..method.frame import Frame
 from ..tolerances import ARRIVAL, DEPENDENT, eps, smallest
 from .constraints import certain
 from .modes import Modes
@@ -164,7 +165,7 @@ def _one_sided(frame: Frame, modes: Modes, pull, doubt, r, members):
         pick = lambda rows: rows[r].at[modes.slides].get(mode="fill", fill_value=0.0)
         along = (active[None] * pull) @ frame.inputs @ modes.dual.T
         push = push - along @ pick(frame.gram)
-        size = jnp.linalg.norm(modes.dual, axis=-1) @ pick(frame.overlap)
+        size = norm(modes.dual) @ pick(frame.overlap)
         error = error + (doubt_others @ frame.norms) * size
         square = square - (modes.dual @ frame.inputs[r]) @ pick(frame.gram)
     free = square > DEPENDENT * eps(pull) * frame.gram[r, r]

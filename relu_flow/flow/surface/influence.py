@@ -9,9 +9,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._norm import norm
 from ..._series import evaluate
 from ...model.switch import ACTIVE
-from ..method.frame import Frame, norm
+from ..method.frame import Frame
 from ..tolerances import CUT, LEFT, PEAK, eps
 from .modes import Modes, entry
 from .step import Step, series_size
@@ -162,7 +163,8 @@ def decide_by(
     off = jnp.where(evaluate(limit, moved) < -off, 0.0, off)
     late = off / jnp.where(slope > 0, slope, jnp.inf)
     doubtful = unsure | (late > step.lateness * (begun + clock))
-    # A step that ends any sooner would not get on.
+    # A step that ends any sooner would not get on: its end differs from its start by rounding,
+    # that of the clock and that of the steps that are to follow.
     doubtful = doubtful & (clock > 64 * eps(clock) * begun)
     cut = jnp.maximum((1 - CUT) * clock - 2 * late, 0.5 * clock)
     return jnp.where(doubtful, cut, jnp.inf)

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._norm import norm
 from ...model.switch import ACTIVE, INACTIVE, SLIDING, SwitchKind
-from ..method.frame import Frame, norm
+from ..method.frame import Frame
 from ..tolerances import ON_HYPERPLANE, VANISHED, eps
 
 
@@ -61,7 +62,7 @@ def near_hyperplanes(
     frame: Frame, inner: Float[Array, "width features"]
 ) -> Bool[Array, "width samples"]:
     """Return which neurons are on which hyperplane, up to rounding of their weights."""
-    size = jnp.linalg.norm(inner, axis=1)[:, None] * frame.norms[None]
+    size = norm(inner)[:, None] * frame.norms[None]
     return jnp.abs(inner @ frame.inputs.T) <= ON_HYPERPLANE * eps(inner) * size
 
 

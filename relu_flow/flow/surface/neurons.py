@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._norm import norm
 from ..._series import evaluate, shift_matrix
 from ..._trees import choose
 from ...model.switch import ACTIVE
 from ..method.correction import no_correction, projected_beyond
 from ..method.field import Frozen, Weights, project
-from ..method.frame import Frame, norm
+from ..method.frame import Frame
 from ..method.taylor import expand_driven, trusted_length
 from ..tolerances import AT_ZERO, BEHIND, GRAZING, VANISHED, eps
 from ..trajectory import SwitchLog
@@ -184,7 +185,9 @@ def pass_through(
         decide_by=jnp.full_like(length, jnp.inf),
     )
     lanes = min(_LANES, width)
-    # Far beyond what a neuron can need: only inconsistent modes go round for ever.
+    # Each hyperplane may be met some times within a step, a slide on it end and begin anew: eight
+    # times that, and 256 for networks of few samples. Only inconsistent modes go round for ever,
+    # and these end here, with a code.
     budget = (256 + 16 * samples) * (1 + width // lanes)
 
     def body(carry):

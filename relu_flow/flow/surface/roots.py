@@ -21,6 +21,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._series import evaluate, powers, shift_matrix
 
+# Newton's method takes a few; where halving must do, rounding leaves 53 of them for a root of order
+# one, and one more for each power of two below.
 _MAX_REFINEMENTS = 128
 
 

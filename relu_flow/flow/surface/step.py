@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..._norm import norm
 from ..._series import evaluate, powers, shift_matrix
 from ..method.field import Frozen
 from ..method.frame import Frame
@@ -102,7 +103,7 @@ def series_size(
     series: Float[Array, "order width features"], length: Float[Array, "*width"]
 ) -> Float[Array, " width"]:
     """Bound a series of vectors on [0, length]: the sum of its terms' norms at the end."""
-    return evaluate(jnp.linalg.norm(series, axis=-1), length)
+    return evaluate(norm(series), length)
 
 
 def flatten(array: Float[Array, "width constraints ..."]) -> Float[Array, "pairs ..."]:

@@ -23,10 +23,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..._norm import norm
 from ..._series import evaluate, powers, shift_matrix
 from ..method.correction import REMAINDER
 from ..method.frame import Frame
-from ..tolerances import AT_ZERO
+from ..tolerances import AT_ZERO, RENEWED
 from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
 
@@ -160,12 +161,12 @@ def _kink_rate(frame: Frame, step: Step, limits):
     frozen, series, available = step.rates, step.series, step.available
     curvature, outer = step.curvature, jnp.abs(series.outer[0])
     turning = frozen.inner_rate * outer
-    size = jnp.linalg.norm(series.inner[0], axis=1)
+    size = norm(series.inner[0])
     if frame.train_outer:
-        size = size + 0.01 * outer
+        size = size + RENEWED * outer
     else:
         # Who has just left zero is renewed within the step.
-        ends = jnp.linalg.norm(evaluate(series.inner, available), axis=1)
+        ends = norm(evaluate(series.inner, available))
         size = jnp.where(size < AT_ZERO * ends, ends, size)
     sensitivity = jnp.max(turning / jnp.where(size > 0, size, jnp.inf))
     overlap = jnp.abs(frame.inputs @ frame.inputs.T)

@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..._norm import norm
 from ..._series import evaluate
 from ..._trees import choose
 from ...model.switch import ACTIVE, INACTIVE
-from ..method.frame import Frame, norm
+from ..method.frame import Frame
 from ..tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, VANISHED, eps
 from .hull import Nearest, nearest
 from .modes import Modes
@@ -70,7 +71,8 @@ def rest_until(frame: Frame, step: Step, length: Float[Array, ""]) -> Float[Arra
     def search():
         bracket = (jnp.zeros_like(length), length)
         behind = jax.lax.fori_loop(0, _HALVINGS, halve, bracket)[1]
-        # So far behind that rounding does not take it back.
+        # So far behind that rounding does not take it back: some tens of units, of the clock and
+        # of the sums that decided, were seen to; what a few hundred add is no error of a time.
         margin = 256 * eps(length) * (jnp.abs(step.start / step.unit) + behind)
         return jnp.minimum(behind + margin, length)
 
@@ -141,7 +143,7 @@ def vanishes(
     slides = jnp.sum(modes.slides < frame.norms.shape[0], axis=1, dtype=frame.rank.dtype)
     cornered = independent & (slides >= frame.rank - 1)
     size = VANISHED * eps(inner) * way
-    return (cornered | (jnp.linalg.norm(inner, axis=1) <= size)) & (frame.rank > 1)
+    return (cornered | (norm(inner) <= size)) & (frame.rank > 1)
 
 
 def at_rest(modes: Modes, resting: Bool[Array, " lanes"]) -> Modes:
