@@ -118,3 +118,12 @@ def test_digits_command_refuses_bad_input(tmp_path, option, value, word):
     assert done.returncode != 0
     assert word in (done.stderr + done.stdout).lower()
     assert "Traceback" not in done.stderr
+
+
+def test_the_command_says_what_it_needs():
+    """Assert that who installed the library alone is told what to install, without a traceback."""
+    done = run("-c", "import sys; sys.modules['cyclopts'] = None; import relu_flow.app.cli")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        'The command `relu-flow` needs cyclopts: pip install "relu-flow[app]"'
+    )

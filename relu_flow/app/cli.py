@@ -6,7 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter, validators
+try:
+    from cyclopts import App, Parameter, validators
+except ModuleNotFoundError as missing:  # the library alone is installed
+    raise SystemExit(
+        f'The command `relu-flow` needs {missing.name}: pip install "relu-flow[app]"'
+    ) from None
 
 app = App(
     name="relu-flow",

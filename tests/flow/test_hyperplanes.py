@@ -4,6 +4,10 @@ Times are those of a program in arbitrary precision (40 digits, Filippov solutio
 Whatever the steps, the switches must be the same: other tolerances and times to save take others.
 """
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -298,3 +302,23 @@ def test_squares_of_inner_weights_may_underflow(ratio):
         np.testing.assert_allclose(time, [row[2] for row in expected], rtol=1e-9)
         switches += len(expected)
     assert switches > 20
+
+
+@pytest.mark.slow  # compiles this file's solves once more for each level: minutes
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_decisions_do_not_depend_on_how_sums_are_rounded(level):
+    """Run what is approached for ever, and small weights, with another order of operations.
+
+    At levels 0 to 2 of XLA's optimisation one to three of 28 starts ended with a code, which at
+    the default level all did well, by luck.
+    """
+    chosen = "approached or squares or fixed_outer or rounding_drive"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", __file__, "-k", chosen],
+        env={**os.environ, "XLA_FLAGS": f"--xla_backend_optimization_level={level}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._norm import norm
 from ...model.switch import ACTIVE, INACTIVE, SLIDING
 from ..method.frame import Frame
-from ..tolerances import ARRIVAL, DEPENDENT, eps, smallest
+from ..tolerances import ARRIVAL, DEPENDENT, eps
 from .constraints import certain
 from .modes import Modes
 from .slides import update_slides
@@ -51,6 +51,7 @@ def resolve(
     drift: Float[Array, " samples"],
     constraint: Int[Array, ""],
     value: Float[Array, ""],
+    nearest: Float[Array, " samples"],
     again: Bool[Array, ""],
 ) -> Decision:
     """Decide what one neuron does when one of its constraints is violated.
@@ -64,6 +65,7 @@ def resolve(
         drift: Bound of what other neurons' switches may have done to them since.
         constraint: Index of the violated constraint (see `constraints`).
         value: What that constraint has come to.
+        nearest: How near to each hyperplane it can be told to be, as a preactivation.
         again: Whether it is on the hyperplane since a decision at this very instant.
     """
     samples, slots = frame.inputs.shape[0], modes.slides.shape[0]
@@ -84,7 +86,8 @@ def resolve(
     new = jnp.where(is_hit, hit, exit_side).astype(modes.side.dtype)
     mirrored = jnp.where(new == SLIDING, SLIDING, 1 - new).astype(modes.side.dtype)
     side = jnp.where(members, jnp.where(frame.factor > 0, new, mirrored), modes.side)
-    near = jnp.where(old == ACTIVE, 1.0, -1.0) * smallest(pull)
+    # Nearer than rounding, what is left of its velocity would take it there at once, and again.
+    near = jnp.where(old == ACTIVE, 1.0, -1.0) * nearest[r]
     height = jnp.where(members, jnp.where(is_hit & kept, near, 0.0), modes.height)
     slides, dual, overflow = modes.slides, modes.dual, jnp.array(False)
     if slots:

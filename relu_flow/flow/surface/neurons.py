@@ -318,8 +318,9 @@ def _switch(frame: Frame, influence: Influence, old: _Lanes, meeting: _Meeting):
     outer = jnp.einsum("kml,lk->km", shift_matrix(moved, old.outer.shape[0]), old.outer)
     value = evaluate(old.limit(index), moved)
     drift = influence.drift_at(meeting.clock)
-    change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0, 0, 0))(
-        frame, modes, outer, meeting.pull, meeting.doubt, drift, index, value, again
+    nearest = eps(inner) * norm(inner)[:, None] * frame.norms[None]
+    change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0, 0, 0, 0))(
+        frame, modes, outer, meeting.pull, meeting.doubt, drift, index, value, nearest, again
     )
     return change, choose(meeting.switches, change.modes, modes)
 
