@@ -13,8 +13,9 @@ from rich.table import Table
 from ..data.digits import digits, separable_fraction
 from ..experiment.jax_settings import prepare
 from ..experiment.progress import Watcher
+from ..flow.results import RESULTS
 from ..flow.solve import solve
-from ..flow.trajectory import RESULTS, Trajectory
+from ..flow.trajectory import Trajectory
 from ..model.initialisers import early_alignment_init
 from ..model.loss import LOSSES
 from ..model.problem import Problem

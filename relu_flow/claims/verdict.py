@@ -18,7 +18,7 @@ from typing import (
     Protocol,
     TypeVar,
     runtime_checkable,
-)  # fmt: skip
+)
 
 import equinox as eqx
 from jaxtyping import Array, Float

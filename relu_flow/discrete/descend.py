@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .._trees import choose
 from ..flow import summary
 from ..flow.method.frame import Frame, Neurons
-from ..flow.trajectory import RESULTS, Crossing, SwitchLog
+from ..flow.results import RESULTS
+from ..flow.trajectory import Crossing, SwitchLog
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..model.switch import ACTIVE, INACTIVE

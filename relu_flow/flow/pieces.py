@@ -14,8 +14,8 @@ from .loop.result import finish
 from .loop.state import State, init
 from .trajectory import Trajectory
 
-# Between two looks of the host: a step takes some milliseconds, a call of a program a tenth of one,
-# and so progress is shown, and Ctrl-C heard, several times a second.
+# Between two looks of the host, for progress and Ctrl-C. Of 1.3 ms each in the benchmark's problem:
+# its run takes 0.16 s so, 0.12 s in one piece.
 _STEPS_A_PIECE = 8
 
 

@@ -29,7 +29,8 @@ from .loop.result import finish
 from .loop.state import init
 from .method.taylor import Taylor
 from .pieces import solve_in_pieces
-from .trajectory import RESULTS, Trajectory
+from .results import RESULTS
+from .trajectory import Trajectory
 
 
 def make_options(

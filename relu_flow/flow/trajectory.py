@@ -13,7 +13,7 @@ from .._types import FloatScalarLike
 from ..model.network import TwoLayerReLU
 from ..model.switch import SwitchKind
 from . import summary
-from .results import RESULTS as RESULTS
+from .results import RESULTS
 from .surface.modes import mode_after, switch_kind
 
 if TYPE_CHECKING:

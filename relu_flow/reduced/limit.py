@@ -16,7 +16,8 @@ from ..flow import summary
 from ..flow.arguments import check_arguments, slots, switch_slots
 from ..flow.forward import forward_only
 from ..flow.method.frame import Neurons
-from ..flow.trajectory import RESULTS, SwitchLog
+from ..flow.results import RESULTS
+from ..flow.trajectory import SwitchLog
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
 from ..model.switch import SwitchKind

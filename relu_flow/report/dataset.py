@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import xarray as xr
 
-from ..flow.trajectory import RESULTS, Trajectory
+from ..flow.results import RESULTS
+from ..flow.trajectory import Trajectory
 from ..model.problem import Problem
 from ..model.switch import SwitchKind
 from ..observe import observables

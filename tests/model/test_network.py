@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import relu_flow as rf
+from relu_flow._norm import norm
 
 INNER = np.array([[1.0, -2.0, 0.5], [0.3, 0.1, -1.0]])
 OUTER = np.array([2.0, -3.0])
@@ -83,3 +84,15 @@ def test_a_constant_feature_is_a_bias():
     rf.Problem(with_zero, np.array([1.0, -1.0]))
     with pytest.raises(ValueError, match="Argument `inputs` must"):
         rf.with_bias(np.float64(1.0))
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+def test_norms_and_directions_of_weights_of_any_size(size):
+    """Assert a triangle of sides 3, 4, 5, whose squares under- or overflow."""
+    network = rf.TwoLayerReLU(np.array([[3.0 * size, 4.0 * size], [0.0, 0.0]]), np.ones(2))
+    np.testing.assert_allclose(network.log_norm(), [np.log(5.0) + np.log(size), -np.inf])
+    np.testing.assert_allclose(network.directions(), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-15)
+
+
+def test_a_norm_of_what_is_not_finite_is_infinite():
+    np.testing.assert_array_equal(norm(jnp.array([[jnp.inf, 1.0], [0.0, 0.0]])), [jnp.inf, 0.0])

@@ -2,7 +2,8 @@
 
 An iteration expands the network about the start of the present step and takes the neurons
 through it. A step takes one iteration if its switches are negligible; more until the pulls
-know of what its switches do (`step_size.py`); and one for each look into it in search of a
+know of what its switches do (`step_size.py`), and until they decide each for certain, in a
+shorter step if they must (`influence.py`); and one for each look into it in search of a
 milestone. So everything is compiled once, and the loop is flat: under `vmap` no lane waits
 inside another's step. Steps end at the times that were asked for.
 """
@@ -15,13 +16,13 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._trees import choose
 from ..._types import IntScalarLike
 from ...model.switch import INACTIVE
+from ..results import RESULTS
 from ..surface.influence import Influence, influence, misleads
 from ..surface.neurons import Arrival, ConstrainedStep, pass_through
 from ..surface.step import Step, may_switch, step_limits
 from ..surface.step_size import StepSize, allowed_step_size, converged
 from ..surface.zero import leave_zero, rest_until
 from ..tolerances import CUT
-from ..trajectory import RESULTS
 from .context import Context
 from .expansion import expand_step
 from .milestones import Records, StepInterval, search_events

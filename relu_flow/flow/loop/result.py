@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 from ..._trees import choose
 from ...model.switch import SwitchKind
 from ..method.proposal import evaluations
-from ..trajectory import RESULTS, Crossing, SwitchLog, Trajectory
+from ..results import RESULTS
+from ..trajectory import Crossing, SwitchLog, Trajectory
 from .context import Context
 from .dense import DenseOutput
 from .state import State

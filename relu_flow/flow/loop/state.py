@@ -8,11 +8,12 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._norm import norm
 from ..method.correction import no_correction
 from ..method.frame import Neurons
+from ..results import RESULTS
 from ..surface.initial import initial_modes
 from ..surface.neurons import Counts
 from ..surface.step_size import StepSize
 from ..tolerances import RENEWED
-from ..trajectory import RESULTS, SwitchLog
+from ..trajectory import SwitchLog
 from .context import Context
 from .dense import History
 from .milestones import EventSearch, Records

@@ -163,8 +163,7 @@ def decide_by(
     off = jnp.where(evaluate(limit, moved) < -off, 0.0, off)
     late = off / jnp.where(slope > 0, slope, jnp.inf)
     doubtful = unsure | (late > step.lateness * (begun + clock))
-    # A step that ends any sooner would not get on: its end differs from its start by rounding,
-    # that of the clock and that of the steps that are to follow.
+    # A step that ends any sooner would not get on: its end would be its start, but for rounding.
     doubtful = doubtful & (clock > 64 * eps(clock) * begun)
     cut = jnp.maximum((1 - CUT) * clock - 2 * late, 0.5 * clock)
     return jnp.where(doubtful, cut, jnp.inf)

@@ -185,9 +185,8 @@ def pass_through(
         decide_by=jnp.full_like(length, jnp.inf),
     )
     lanes = min(_LANES, width)
-    # Each hyperplane may be met some times within a step, a slide on it end and begin anew: eight
-    # times that, and 256 for networks of few samples. Only inconsistent modes go round for ever,
-    # and these end here, with a code.
+    # Far beyond what a neuron can need, sixteen switches at each hyperplane and 256 more: only
+    # inconsistent modes go round for ever, and end here, with a code.
     budget = (256 + 16 * samples) * (1 + width // lanes)
 
     def body(carry):

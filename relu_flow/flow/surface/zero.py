@@ -71,8 +71,8 @@ def rest_until(frame: Frame, step: Step, length: Float[Array, ""]) -> Float[Arra
     def search():
         bracket = (jnp.zeros_like(length), length)
         behind = jax.lax.fori_loop(0, _HALVINGS, halve, bracket)[1]
-        # So far behind that rounding does not take it back: some tens of units, of the clock and
-        # of the sums that decided, were seen to; what a few hundred add is no error of a time.
+        # So far behind that rounding does not take it back: many units of the clock's, and still no
+        # error of a time.
         margin = 256 * eps(length) * (jnp.abs(step.start / step.unit) + behind)
         return jnp.minimum(behind + margin, length)
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from ...flow.results import RESULTS
 from ...flow.solve import solve
-from ...flow.trajectory import RESULTS, Trajectory
+from ...flow.trajectory import Trajectory
 from ...model.problem import Problem
 from ...observe.milestones import Milestone
 from ...observe.observables import loss

@@ -20,8 +20,9 @@ import numpy as np
 
 from ..._compile import COMPILER_OPTIONS
 from ...flow.lanes import solve_in_lanes
+from ...flow.results import RESULTS
 from ...flow.solve import solve
-from ...flow.trajectory import RESULTS, Trajectory
+from ...flow.trajectory import Trajectory
 from ...model.network import TwoLayerReLU
 from ...model.problem import Problem
 from ...model.switch import SwitchKind

@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, Key, Real
 
 from ....data.teacher import Variant, single_neuron
 from ....experiment.experiment import Row, Workspace
+from ....flow.results import RESULTS
 from ....flow.solve import solve
-from ....flow.trajectory import RESULTS, Trajectory
+from ....flow.trajectory import Trajectory
 from ....model.initialisers import single_neuron_init
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem

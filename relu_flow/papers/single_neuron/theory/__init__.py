@@ -26,7 +26,7 @@ from ....claims.verdict import (
     Hypothesis,
     Verdict,
     check,
-)  # fmt: skip
+)
 from ....model.network import TwoLayerReLU
 from ....model.problem import Problem
 from . import alignment, bundle
