@@ -194,9 +194,10 @@ class Trajectory(summary.Summarised):
         initial_sides: Mode of each pair at `t0`: 0 inactive, 1 active, 2 sliding.
         milestones: For each name when the level was crossed.
         result: A member of `RESULTS`.
-        stats: Counts: `steps`, `truncated_steps` (cut short at a switch that matters to
-            others), `rejected_steps`, `unsettled_steps` (taken although what their switches
-            do to the outputs had not settled to the tolerance: hardly ever), `rounds` (of
+        stats: Counts: `steps`, `truncated_steps` (shorter than their series reach: at a switch
+            that matters to others, or that they do not decide), `rejected_steps`,
+            `unsettled_steps` (taken although what their switches do to the outputs had not
+            settled to the tolerance, or did not decide one: hardly ever), `rounds` (of
             work local to neurons), `evaluations` (expansions of the whole network, or
             evaluations of its vector field), `switches`, `slides`, `ties` (switches
             simultaneous with the one before), `repels` (neurons found on a repelling

@@ -309,10 +309,10 @@ def test_squares_of_inner_weights_may_underflow(ratio):
 def test_decisions_do_not_depend_on_how_sums_are_rounded(level):
     """Run what is approached for ever, and small weights, with another order of operations.
 
-    At levels 0 to 2 of XLA's optimisation one to three of 28 starts ended with a code, which at
-    the default level all did well, by luck.
+    At levels 0 to 2 of XLA's optimisation one to three of 28 starts ended with a code, and two of
+    XOR left a slide on pulls that were rounding; at the default level all did well, by luck.
     """
-    chosen = "approached or squares or fixed_outer or rounding_drive"
+    chosen = "approached or squares or fixed_outer or rounding_drive or xor_comes"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", __file__, "-k", chosen],
         env={**os.environ, "XLA_FLAGS": f"--xla_backend_optimization_level={level}"},

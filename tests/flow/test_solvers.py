@@ -97,6 +97,28 @@ def frozen_flow():
     return dfx.ODETerm(rf.FlowField(frame)), state, args
 
 
+def test_outputs_move_no_faster_than_bounded():
+    """Assert that pulls move the outputs by the tangent kernel at most, and by it if it may be.
+
+    The kernel's entries are those of the network's own Jacobian; the bound is reached where
+    nothing cancels, and exceeds the kernel's absolute values only by Cauchy and Schwarz.
+    """
+    terms, state, args = frozen_flow()
+    field, (width, features) = terms.vector_field, state[0].shape
+    assert isinstance(field, rf.FlowField)
+    outputs = lambda flat: field.outputs((flat[:-width].reshape(width, features), flat[-width:]),
+                                         args)  # fmt: skip
+    jacobian = jax.jacfwd(outputs)(jnp.concatenate([leaf.ravel() for leaf in state]))
+    kernel = jnp.abs(jacobian @ jacobian.T)
+    samples = kernel.shape[0]
+    one = jnp.eye(samples)
+    bound = jax.vmap(lambda pull: field.moved_by(state, args, pull))(one)
+    assert bool(jnp.all(bound >= kernel * (1 - 1e-12)))
+    np.testing.assert_allclose(jnp.diag(bound), jnp.diag(kernel), rtol=1e-12)
+    pull = jnp.linspace(1.0, 2.0, samples)
+    np.testing.assert_allclose(field.moved_by(state, args, pull), pull @ bound, rtol=1e-12)
+
+
 def test_taylor_works_in_plain_diffeqsolve():
     """Assert that Taylor agrees with Dopri8 under Diffrax's loop, dense output included."""
     terms, state, args = frozen_flow()

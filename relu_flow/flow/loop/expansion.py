@@ -4,9 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..method.correction import correction_series
+from ..method.field import Frozen, Weights
 from ..method.proposal import local_tolerance, propose, series_order, stop_if_stationary
 from ..surface.step import Step
-from ..tolerances import LATE
+from ..tolerances import JUDGED, LATE
 from .context import Context
 from .point import Point
 
@@ -47,7 +48,7 @@ def expand_step(
         modes=point.modes,
         rates=frozen,
         curvature=curvature,
-        pull_error=pull_error,
+        pull_error=_inherited(context, weights, frozen, curvature, pull_error),
         trusted=proposal.trusted,
         available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.length, left)),
         unit_factor=proposal.unit_factor,
@@ -58,3 +59,22 @@ def expand_step(
         tolerance=local_tolerance(context.rtol),
         lateness=LATE * context.rtol,
     )
+
+
+def _inherited(
+    context: Context,
+    weights: Weights,
+    frozen: Frozen,
+    curvature: Float[Array, " samples"],
+    pull_error: Float[Array, " samples"],
+) -> Float[Array, "judged samples"]:
+    """Return what errors of the pulls at a step's start do to their coefficients.
+
+    The flow passes them on at its own rates: where these are fast, on the way to rest, the
+    derivatives of a pull that is rounding are rounding too, though larger than it.
+    """
+    errors = [pull_error]
+    for m in range(1, JUDGED):
+        moved = context.field.moved_by(weights, frozen, errors[-1])
+        errors.append(curvature * moved / m)
+    return jnp.stack(errors)

@@ -142,10 +142,12 @@ def converge(
     exhausted = expansions >= _EXPANSIONS * _HALVINGS
     same = converged(arrival.correction, attempt.correction, size, context.rtol)
     apart = size.corrects & ~searching & ~same
-    given_up = apart & exhausted
     undecided, before = _undecided(context, step, size, crossed)
-    undecided = undecided & ~searching & ~apart & ~exhausted
-    # That costs least where the pulls can be corrected.
+    undecided = undecided & ~searching & ~apart
+    given_up = (apart | undecided) & exhausted
+    undecided = undecided & ~given_up
+    # That costs least where the pulls can be corrected. It is tried once, in the first expansion
+    # or after one that was cut: a correction that came out zero would be asked for again.
     tell = undecided & ~crossed.influence.has_correction & (expansions <= 2)
     tell = tell & jnp.array(context.can_correct)
     cut = undecided & ~tell
@@ -204,7 +206,7 @@ def search(
     events, records, behind = search_events(
         attempt.search,
         state.records,
-        StepInterval(state.t, state.unit, size.length, end),
+        StepInterval(state.t, state.unit, size.length),
         context.values(crossed.point.neurons),
         jnp.array([milestone.direction for milestone in options.milestones], int),
         searching=state.attempt.searching,

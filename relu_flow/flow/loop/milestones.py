@@ -49,7 +49,6 @@ class StepInterval(eqx.Module):
     start: Float[Array, ""]
     unit: Float[Array, ""]
     length: Float[Array, ""]
-    end: Float[Array, ""]
 
 
 class EventSearch(eqx.Module):

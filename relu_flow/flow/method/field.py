@@ -52,6 +52,17 @@ class FlowField(eqx.Module):
         active = (inner @ self.frame.inputs.T) * frozen.active
         return (frozen.amplitude * outer) @ active
 
+    def moved_by(
+        self, weights: Weights, frozen: Frozen, pull: Float[Array, " samples"]
+    ) -> Float[Array, " samples"]:
+        """Bound how fast pulls of up to a size move the outputs."""
+        (inner, outer), frame = weights, self.frame
+        driving = frozen.active * pull[None]
+        height = jnp.abs(inner @ frame.inputs.T) * frozen.active
+        turned = (frozen.inner_rate * outer**2)[:, None] * (driving @ frame.overlap)
+        grown = (frozen.outer_rate * jnp.sum(height * pull[None], axis=1))[:, None] * height
+        return frozen.amplitude @ (frozen.active * turned + grown)
+
     def __call__(self, t, y: Weights, args: Frozen) -> Weights:
         """Return the time derivative of the weights."""
         del t

@@ -23,7 +23,7 @@ class Step(eqx.Module):
         modes: At its start.
         rates: Arguments of the vector field, times in that unit.
         curvature: How much each pull falls with its output, at the step's start.
-        pull_error: Rounding error of each pull.
+        pull_error: What rounding of the outputs at the start does to each pull's coefficients.
         trusted: How far the series reach, whether or not the step goes that far.
         available: How far the step may go, in its unit: no farther than the next time asked for.
         unit_factor: Factor for the unit of the next step.
@@ -39,7 +39,7 @@ class Step(eqx.Module):
     modes: Modes
     rates: Frozen
     curvature: Float[Array, " samples"]
-    pull_error: Float[Array, " samples"]
+    pull_error: Float[Array, "judged samples"]
     trusted: Float[Array, ""]
     available: Float[Array, ""]
     unit_factor: Float[Array, ""]
@@ -60,12 +60,13 @@ class Step(eqx.Module):
     def doubt(self, size: Float[Array, "judged lanes samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.
 
-        Those of the outputs enter coefficient m divided by the m-th power of the length on
-        which the series converges: what is rounded there is functions of that smoothness.
+        Those of the outputs at the start are passed on by the flow. Others enter coefficient m
+        divided by the m-th power of the length on which the series converges: what is rounded
+        there is functions of that smoothness.
         """
         fading = powers(1.0 / jnp.maximum(self.trusted, smallest(size)), size.shape[0])
-        inherited = fading[:, None, None] * self.pull_error[None, None]
-        return ROUNDING * eps(size) * size + inherited + smallest(size)
+        inherited = self.pull_error.at[1:].add(fading[1:, None] * self.pull_error[:1])
+        return ROUNDING * eps(size) * size + inherited[:, None] + smallest(size)
 
 
 def step_limits(frame: Frame, step: Step) -> Float[Array, "width constraints order"]:
