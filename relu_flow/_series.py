@@ -56,3 +56,13 @@ def shift_matrix(t: Float[Array, " *batch"], order: int) -> Float[Array, "*batch
     exponent = np.maximum(columns - rows, 0)
     factor = lax.broadcast_to_rank(jnp.asarray(binomial, t.dtype), t.ndim + 2)
     return powers(t, order)[..., exponent] * factor
+
+
+def legendre_powers(count: int) -> np.ndarray:
+    """Return the powers of t in the Legendre polynomials of 2t - 1, one a row: integers."""
+    rows = np.zeros((count, count))
+    for degree in range(count):
+        legendre = np.polynomial.Legendre.basis(degree).convert(kind=np.polynomial.Polynomial)
+        coefficients = legendre(np.polynomial.Polynomial([-1.0, 2.0])).coef
+        rows[degree, : coefficients.size] = np.rint(coefficients)
+    return rows

@@ -95,6 +95,8 @@ def solve(
     one hyperplane within a step; switches are located to rounding. At a hyperplane the
     neuron crosses, slides along it, or leaves it by Filippov's rule (`surface/filippov.py`).
     Switches that do not yet matter to other neurons cost no step of their own.
+    With `solver=Taylor(stiff=True)` collocation steps are taken where stiffness would limit the
+    steps, as it does once residuals are fitted (`method/collocation.py`).
 
     Where solutions are not unique the choice is: a neuron on a repelling hyperplane stays
     there, its velocity being the smallest possible (counted in `stats["repels"]`). A neuron

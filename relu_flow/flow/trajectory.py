@@ -194,12 +194,13 @@ class Trajectory(summary.Summarised):
         initial_sides: Mode of each pair at `t0`: 0 inactive, 1 active, 2 sliding.
         milestones: For each name when the level was crossed.
         result: A member of `RESULTS`.
-        stats: Counts: `steps`, `truncated_steps` (shorter than their series reach: at a switch
-            that matters to others, or that they do not decide), `rejected_steps`,
+        stats: Counts: `steps`, `stiff_steps` (those taken by collocation), `truncated_steps`
+            (shorter than their series reach: at a switch that matters to others, or that they
+            do not decide), `rejected_steps`,
             `unsettled_steps` (taken although what their switches do to the outputs had not
             settled to the tolerance, or did not decide one: hardly ever), `rounds` (of
-            work local to neurons), `evaluations` (expansions of the whole network, or
-            evaluations of its vector field), `switches`, `slides`, `ties` (switches
+            work local to neurons), `evaluations` (expansions of the whole network and
+            sweeps of collocation steps, or evaluations of its vector field), `switches`, `slides`, `ties` (switches
             simultaneous with the one before), `repels` (neurons found on a repelling
             hyperplane), `vanished` (neurons whose inner weights reached zero), `grazes`
             (hyperplanes met at hardly any speed: the run is ill-conditioned there); and two
@@ -227,7 +228,8 @@ class Trajectory(summary.Summarised):
             ("method", self.method),
             ("time", f"up to {summary.span(stats['time'])}"),
             ("kept", summary.times(self.ts) + (", dense output" if self._dense else "")),
-            ("steps", said(("steps", "steps"), ("truncated_steps", "cut short at a switch"),
+            ("steps", said(("steps", "steps"), ("stiff_steps", "by collocation"),
+                           ("truncated_steps", "cut short at a switch"),
                            ("evaluations", "evaluations"))),
             ("switches", summary.switches(
                 self.switches, stats, ("ties", "repels", "vanished", "grazes"))),

@@ -38,6 +38,15 @@ class AbstractLoss(eqx.Module):
     ) -> Float[Array, " *batch"]:
         """Return the second derivative of the loss by the prediction."""
 
+    def pull_after(
+        self,
+        prediction: Float[Array, " *batch"],
+        change: Float[Array, " *batch"],
+        target: Float[Array, " *batch"],
+    ) -> Float[Array, " *batch"]:
+        """Return the pull once the prediction has changed, for changes known to their digits."""
+        return self.pull(prediction + change, target)
+
     @abc.abstractmethod
     def pull_term(
         self,
@@ -148,6 +157,10 @@ class SquareLoss(AbstractLoss):
         """Return one."""
         del target
         return jnp.ones_like(prediction)
+
+    def pull_after(self, prediction, change, target):
+        """Return the pull once the prediction has changed, to the digits of what is left."""
+        return (target - prediction) - change
 
     def pull_term(self, m, prediction, pull, memory, target):
         r"""Return $g_m = -f_m$."""

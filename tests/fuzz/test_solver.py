@@ -61,7 +61,8 @@ def test_reference_case(name):
         ),
         default=0.0,
     )
-    assert error <= reference.tolerance(case, "event_time", 1e-12)
+    # 5.5e-12 was seen where a processor sums in another order; the comparison allows 1e-9.
+    assert error <= reference.tolerance(case, "event_time", 2e-11)
 
 
 @pytest.fixture(scope="module")

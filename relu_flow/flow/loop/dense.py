@@ -10,6 +10,7 @@ from ...model.network import TwoLayerReLU
 from ..forward import forward_only
 from ..method.correction import no_correction
 from ..method.frame import Frame
+from ..method.plan import Plan
 from ..surface.influence import Influence
 from ..surface.neurons import ConstrainedStep, Counts, pass_through
 from ..surface.slides import with_dual
@@ -29,6 +30,7 @@ class History(eqx.Module):
         point: Neurons and modes at the start of each step (of the dual only its shape is kept).
         correction: What switches do to the outputs within the step.
         length: How far the step goes.
+        stiff: The length of the collocation step that it is, 0 if it is none.
     """
 
     t: Float[Array, " steps"]
@@ -36,6 +38,7 @@ class History(eqx.Module):
     point: Point
     correction: Float[Array, "steps degrees samples"]
     length: Float[Array, " steps"]
+    stiff: Float[Array, " steps"]
 
     @classmethod
     def empty(cls, rows: int, point: Point) -> "History":
@@ -47,7 +50,7 @@ class History(eqx.Module):
         points = eqx.tree_at(lambda p: p.modes.dual, points, dual)
         times = jnp.full(rows, jnp.inf, dtype)
         corrections = spread(no_correction(point.modes.side.shape[1], dtype))
-        return cls(times, times, points, corrections, times)
+        return cls(times, times, points, corrections, times, times)
 
     def set(
         self,
@@ -57,6 +60,7 @@ class History(eqx.Module):
         point: Point,
         correction: Float[Array, "degrees samples"],
         length: Float[Array, ""],
+        stiff: Float[Array, ""],
     ) -> "History":
         """Write down a step."""
         put = lambda rows, value: rows.at[slot].set(value, mode="drop")
@@ -70,6 +74,7 @@ class History(eqx.Module):
             points,
             put(self.correction, correction),
             put(self.length, length),
+            put(self.stiff, stiff),
         )
 
     def point_at(self, slot: Int[Array, ""], frame: Frame) -> Point:
@@ -111,7 +116,10 @@ class DenseOutput(eqx.Module):
         slot = jnp.maximum(jnp.searchsorted(history.t, t, side="right") - 1, 0)
         point = history.point_at(slot, frame)
         start, unit, length = history.t[slot], history.unit[slot], history.length[slot]
-        step = expand_step(context, point, start, unit, history.correction[slot], length, length)
+        again = Plan.again(history.stiff[slot])
+        step = expand_step(
+            context, point, start, unit, history.correction[slot], length, length, again
+        )
         limits = step_limits(frame, step)
         offset = jnp.clip((t - start) / unit, 0.0, length)
         no = jnp.array(False)

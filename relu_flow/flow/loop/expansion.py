@@ -3,8 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..method.collocation import passed_on
 from ..method.correction import correction_series
 from ..method.field import Frozen, Weights
+from ..method.plan import Plan
 from ..method.proposal import local_tolerance, propose, series_order, stop_if_stationary
 from ..surface.step import Step
 from ..tolerances import JUDGED, LATE
@@ -20,6 +22,7 @@ def expand_step(
     correction: Float[Array, "degrees samples"],
     length: Float[Array, ""],
     left: Float[Array, ""],
+    plan: Plan,
 ) -> Step:
     """Expand the network about a point; where it is stationary nothing moves.
 
@@ -31,15 +34,25 @@ def expand_step(
         correction: What switches do to the outputs over a step of `length`.
         length: See `correction`.
         left: How far the step may go at most.
+        plan: Which kind of step it is to be.
     """
     frozen = context.frozen(point, unit)
     weights = (point.neurons.inner, point.neurons.outer)
     solver = context.options.solver
     series = correction_series(correction, length, series_order(solver))
-    proposal = propose(solver, context.field, weights, frozen, context.rtol, series)
     outputs, frame = context.field.outputs(weights, frozen), context.frame
     curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
     pull_error, unit_error = context.pull_error(weights, frozen, curvature)
+    proposal = propose(
+        solver, context.field, weights, frozen, context.rtol, series, plan, unit_error
+    )
+    inherited = _inherited(context, weights, frozen, curvature, pull_error)
+    inherited = jnp.where(
+        proposal.stiff > 0,
+        passed_on(pull_error, jnp.where(proposal.stiff > 0, proposal.stiff, 1.0),
+                  series_order(solver), JUDGED),
+        inherited,
+    )  # fmt: skip
     proposal, frozen = stop_if_stationary(
         context.frame, proposal, frozen, pull_error, unit_error, context.rtol
     )
@@ -48,12 +61,14 @@ def expand_step(
         modes=point.modes,
         rates=frozen,
         curvature=curvature,
-        pull_error=_inherited(context, weights, frozen, curvature, pull_error),
+        pull_error=inherited,
         trusted=proposal.trusted,
         available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.length, left)),
         unit_factor=proposal.unit_factor,
         accepted=proposal.accepted,
         stationary=proposal.stationary,
+        stiff=proposal.stiff,
+        sweeps=proposal.sweeps,
         start=start,
         unit=unit,
         tolerance=local_tolerance(context.rtol),

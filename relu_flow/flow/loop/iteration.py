@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._trees import choose
 from ..._types import IntScalarLike
 from ...model.switch import INACTIVE
+from ..method.plan import Plan
 from ..results import RESULTS
 from ..surface.influence import Influence, influence, misleads
 from ..surface.neurons import Arrival, ConstrainedStep, pass_through
@@ -94,9 +95,11 @@ def expand(
     """Expand the present step; return it, its constraints, and how far it goes."""
     attempt = state.attempt
     left = (context.next_stop(state.records) - state.t) / state.unit
+    plan = Plan.of(state.pace, left, attempt.expansions > 0, attempt.stiff)
     step = expand_step(
-        context, state.point, state.t, state.unit, attempt.correction, attempt.size.length, left
-    )
+        context, state.point, state.t, state.unit, attempt.correction, attempt.size.length, left,
+        plan,
+    )  # fmt: skip
     limits = step_limits(context.frame, step)
 
     def first_size() -> StepSize:
@@ -149,7 +152,7 @@ def converge(
     # That costs least where the pulls can be corrected. It is tried once, in the first expansion
     # or after one that was cut: a correction that came out zero would be asked for again.
     tell = undecided & ~crossed.influence.has_correction & (expansions <= 2)
-    tell = tell & jnp.array(context.can_correct)
+    tell = tell & jnp.array(context.can_correct) & (step.stiff == 0)
     cut = undecided & ~tell
     done = (~apart | given_up) & ~undecided
     halved = apart & ~given_up & (expansions % _EXPANSIONS == 0)
@@ -166,6 +169,8 @@ def converge(
         size=eqx.tree_at(
             lambda s: (s.length, s.corrects, s.first), size, (length, size.corrects | tell, first)
         ),
+        stiff=step.stiff,
+        tried=attempt.tried | (step.sweeps > 0),
         converged=done,
         end=choose(searching, attempt.end, crossed.point),
         search=attempt.search,
@@ -236,9 +241,13 @@ def commit(
     # What was written in an expansion that did not converge is written over by the next.
     num = jnp.where(attempt.converged, log.num, state.log.num)
     steps = eqx.tree_at(
-        lambda s: (s.iterations, s.unconverged),
+        lambda s: (s.iterations, s.sweeps, s.unconverged),
         state.steps,
-        (state.steps.iterations + 1, state.steps.unconverged + given_up.astype(jnp.int32)),
+        (
+            state.steps.iterations + 1,
+            state.steps.sweeps + step.sweeps,
+            state.steps.unconverged + given_up.astype(jnp.int32),
+        ),
     )
     state = eqx.tree_at(
         lambda s: (s.attempt, s.log, s.counts, s.steps, s.records),
@@ -264,6 +273,8 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
     following = StepCounts(
         steps.iterations,
         steps.steps + 1,
+        steps.stiff + count(step.stiff > 0),
+        steps.sweeps,
         steps.truncated + count(attempt.size.length < step.available),
         steps.rejected + count(~step.accepted),
         steps.repels + _turned_repelling(context, state.point, attempt.end),
@@ -273,13 +284,20 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
     history, records = state.history, state.records
     if history is not None:
         history = history.set(
-            steps.steps, state.t, state.unit, state.point, attempt.correction, attempt.size.length
+            steps.steps,
+            state.t,
+            state.unit,
+            state.point,
+            attempt.correction,
+            attempt.size.length,
+            step.stiff,
         )
     if context.ts.shape[0]:
         records = records.save(context.ts, end, attempt.end.neurons)
     return State(
         t=end,
         unit=state.unit * step.unit_factor,
+        pace=state.pace.after(step.stiff > 0, attempt.tried),
         point=attempt.end,
         attempt=Attempt.new(attempt.end, len(context.options.milestones)),
         log=state.log,

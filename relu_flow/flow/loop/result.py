@@ -63,11 +63,13 @@ def _statistics(context: Context, state: State, switches: SwitchLog) -> dict[str
     tied = jnp.isfinite(later) & (later - earlier <= resolution * jnp.abs(later))
     return {
         "steps": state.steps.steps,
+        "stiff_steps": state.steps.stiff,
         "truncated_steps": state.steps.truncated,
         "rejected_steps": state.steps.rejected,
         "unsettled_steps": state.steps.unconverged,
         "rounds": state.counts.rounds,
-        "evaluations": state.steps.iterations * evaluations(context.options.solver),
+        "evaluations": state.steps.iterations * evaluations(context.options.solver)
+        + state.steps.sweeps,
         "switches": switches.num,
         "slides": jnp.sum(entered, dtype=jnp.int32),
         "ties": jnp.sum(tied, dtype=jnp.int32),

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._norm import norm
 from ..method.correction import no_correction
 from ..method.frame import Neurons
+from ..method.plan import Pace
 from ..results import RESULTS
 from ..surface.initial import initial_modes
 from ..surface.neurons import Counts
@@ -27,6 +28,8 @@ class Attempt(eqx.Module):
         expansions: How often it was expanded to learn what its switches do.
         correction: What its pulls are to be told of that when it is expanded next.
         size: How far the step goes.
+        stiff: The length of the collocation step that it is, 0 if it is none.
+        tried: Whether one was tried.
         converged: Whether the pulls know of what the switches do: the step is as it will stay,
             and what remains is the search for milestones.
         end: Where it ends, once it has converged.
@@ -36,6 +39,8 @@ class Attempt(eqx.Module):
     expansions: Int[Array, ""]
     correction: Float[Array, "degrees samples"]
     size: StepSize
+    stiff: Float[Array, ""]
+    tried: Bool[Array, ""]
     converged: Bool[Array, ""]
     end: Point
     search: EventSearch
@@ -53,6 +58,8 @@ class Attempt(eqx.Module):
             expansions=jnp.zeros((), jnp.int32),
             correction=no_correction(point.modes.side.shape[1], dtype),
             size=StepSize.unknown(point.modes.side.shape, dtype),
+            stiff=jnp.zeros((), dtype),
+            tried=jnp.array(False),
             converged=jnp.array(False),
             end=point,
             search=EventSearch.none(milestones, dtype),
@@ -64,11 +71,19 @@ class StepCounts(eqx.Module):
 
     iterations: Int[Array, ""]
     steps: Int[Array, ""]
+    stiff: Int[Array, ""]
+    sweeps: Int[Array, ""]
     truncated: Int[Array, ""]
     rejected: Int[Array, ""]
     repels: Int[Array, ""]
     unconverged: Int[Array, ""]
     stationary_since: Float[Array, ""]
+
+    @classmethod
+    def zero(cls, repels: Int[Array, ""], dtype) -> "StepCounts":
+        """Return the counts before the first step; `repels` counts those of the start."""
+        zero, never = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
+        return cls(zero, zero, zero, zero, zero, zero, repels, zero, never)
 
 
 class State(eqx.Module):
@@ -77,6 +92,7 @@ class State(eqx.Module):
     Attributes:
         t: Start of the present step.
         unit: Its unit of time.
+        pace: Which kind of step comes next.
         point: Neurons and modes there.
         attempt: The present step.
         log: The switches.
@@ -90,6 +106,7 @@ class State(eqx.Module):
 
     t: Float[Array, ""]
     unit: Float[Array, ""]
+    pace: Pace
     point: Point
     attempt: Attempt
     log: SwitchLog
@@ -116,11 +133,14 @@ def init(context: Context, t0: Float[Array, ""]) -> State:
     return State(
         t=t0,
         unit=_first_unit(context, point, t0),
+        pace=Pace.start(),
         point=point,
         attempt=Attempt.new(point, len(options.milestones)),
         log=SwitchLog.empty(options.max_switches, dtype),
         counts=Counts.zero(),
-        steps=StepCounts(zero, zero, zero, zero, repels, zero, jnp.asarray(jnp.inf, dtype)),
+        steps=StepCounts(
+            zero, zero, zero, zero, zero, zero, repels, zero, jnp.asarray(jnp.inf, dtype)
+        ),
         records=Records(
             saved,
             jnp.searchsorted(context.ts, t0, side="right").astype(jnp.int32),

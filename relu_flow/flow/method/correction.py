@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..._series import powers
+from ..._series import legendre_powers, powers
 
 # Highest degree. Of a kink of slope one in a step of length one the projection leaves, integrated
 # up to any time, at most `REMAINDER` (found on a grid of kinks): 1.5e-3 for degree 4, 4.3e-4 for 8.
@@ -50,7 +50,9 @@ def projected_beyond(
     offset = left * node[None]
     share = jnp.where(length > 0, left / jnp.where(length > 0, length, 1.0), 0.0) * weight[None]
     x = (clock[:, None] + offset) / jnp.where(length > 0, length, 1.0)
-    basis = _legendre_powers(clock.dtype) @ powers(x, _DEGREE + 1)[..., None]
+    basis = (
+        jnp.asarray(legendre_powers(_DEGREE + 1), clock.dtype) @ powers(x, _DEGREE + 1)[..., None]
+    )
     degree = jnp.arange(_DEGREE + 1, dtype=clock.dtype)
     basis = basis[..., 0] * share[..., None] * (2 * degree + 1)[None, None]
     return jnp.einsum("kgm,kgn->mn", basis, difference(offset))
@@ -60,19 +62,8 @@ def correction_series(
     correction: Float[Array, "degrees samples"], length: Float[Array, ""], order: int
 ) -> Float[Array, "order samples"]:
     """Return projected outputs as a power series in the step's unit of time."""
-    series = _legendre_powers(correction.dtype).T @ correction
+    series = jnp.asarray(legendre_powers(_DEGREE + 1).T, correction.dtype) @ correction
     safe = jnp.where(length > 0, length, 1.0)
     series = series / powers(safe, _DEGREE + 1)[:, None]
     missing = order + 1 - series.shape[0]
     return jnp.pad(series, ((0, max(missing, 0)), (0, 0)))[: order + 1]
-
-
-def _legendre_powers(dtype) -> Float[Array, "degrees degrees"]:
-    """Return the powers of x in the Legendre polynomials of 2x - 1, one a row."""
-    shifted = np.polynomial.Polynomial([-1.0, 2.0])
-    rows = np.zeros((_DEGREE + 1, _DEGREE + 1))
-    for degree in range(_DEGREE + 1):
-        legendre = np.polynomial.Legendre.basis(degree).convert(kind=np.polynomial.Polynomial)
-        coefficients = legendre(shifted).coef
-        rows[degree, : coefficients.size] = coefficients
-    return jnp.asarray(rows, dtype)

@@ -9,16 +9,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._norm import norm
+from ..._series import evaluate
+from ..._trees import choose
 from ..tolerances import REST, eps, smallest
+from .collocation import collocate
 from .field import FlowField, Frozen, Weights, project
 from .frame import Frame
+from .plan import Plan
 from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
 
 # Share of `rtol` that a step's own truncation error may take, per neuron.
 _STEP_SHARE = 1e-2
+# The same for the last coefficients of a collocation step, where what is left falls off faster, and
+# between which factors the next is as long.
+_STIFF_SHARE, _STIFF_GROWTH = 0.1, (0.2, 4.0)
+# A step within which neurons move by less, and pulls, is not limited by accuracy.
+_LAZY = 0.3
 
 
 class Proposal(eqx.Module):
@@ -31,6 +40,8 @@ class Proposal(eqx.Module):
         unit_factor: Factor for the unit of the next step.
         accepted: Whether the error was within the tolerance.
         stationary: Whether nothing moves any more (see `stop_if_stationary`).
+        stiff: Length of the collocation step that this is, 0 if it is none.
+        sweeps: Evaluations of the whole network that trying one took.
     """
 
     series: Expansion
@@ -39,6 +50,8 @@ class Proposal(eqx.Module):
     unit_factor: Float[Array, ""]
     accepted: Bool[Array, ""]
     stationary: Bool[Array, ""]
+    stiff: Float[Array, ""]
+    sweeps: Int[Array, ""]
 
 
 def series_order(solver: dfx.AbstractSolver) -> int:
@@ -67,17 +80,22 @@ def propose(
     frozen: Frozen,
     rtol: Float[Array, ""],
     correction: Float[Array, "order samples"],
+    plan: Plan,
+    unit_error: Float[Array, " samples"],
 ) -> Proposal:
     """Propose one step from a state, in the unit of time of the frozen rates.
 
-    `correction` is added to the outputs; a Runge-Kutta method does without.
+    `correction` is added to the outputs; a Runge-Kutta method does without. `plan` says when a
+    collocation step is tried, `unit_error` what rounding does to the pulls.
     """
     if isinstance(solver, Taylor):
         proposal = _propose_series(solver, field, weights, frozen, rtol, correction)
+        if solver.stiff:
+            proposal = _or_stiff(solver, field, weights, frozen, rtol, plan, unit_error, proposal)
     else:
         proposal = _propose_runge_kutta(solver, field, weights, frozen, rtol)
     # How long a step is changes nothing that is asked for: it has no derivative.
-    lengths = lambda p: (p.length, p.trusted, p.unit_factor)
+    lengths = lambda p: (p.length, p.trusted, p.unit_factor, p.stiff)
     return eqx.tree_at(lengths, proposal, jax.lax.stop_gradient(lengths(proposal)))
 
 
@@ -93,7 +111,63 @@ def _propose_series(solver: Taylor, field, weights, frozen, rtol, correction) ->
     # It matters only there: elsewhere the unit is the step's own length.
     tiny = jnp.max(jnp.abs(series.pull[0])) < jnp.finfo(length.dtype).tiny ** 0.75
     unit = jnp.where(jnp.isfinite(length), jnp.where(tiny, unit, length), 1.0)
-    return Proposal(series, length, length, unit, jnp.array(True), jnp.array(False))
+    return Proposal(
+        series, length, length, unit, jnp.array(True), jnp.array(False), *_not_stiff(length.dtype)
+    )
+
+
+def _not_stiff(dtype) -> tuple[Array, Array]:
+    """Return what a proposal says that is no collocation step."""
+    return jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+
+
+def _or_stiff(
+    solver: Taylor,
+    field: FlowField,
+    weights: Weights,
+    frozen: Frozen,
+    rtol: Float[Array, ""],
+    plan: Plan,
+    unit_error: Float[Array, " samples"],
+    explicit: Proposal,
+) -> Proposal:
+    """Return a collocation step if one is planned and goes so much farther, else the series."""
+    lazy = _is_lazy(field.frame, explicit, frozen)
+    length = jax.lax.stop_gradient(plan.stiff_length(lazy, explicit.length))
+    tolerance = _STIFF_SHARE * rtol
+    wanted = length > 0
+
+    def attempt():
+        safe = jnp.where(wanted, length, 1.0)
+        found = collocate(
+            field, weights, frozen, safe, solver.series_order, tolerance,
+            _stepped(unit_error, rtol), wanted,
+        )  # fmt: skip
+        good = wanted & (plan.decided | (found.converged & (found.error <= 1.0)))
+        following = safe * jnp.clip(0.9 * found.growth, *_STIFF_GROWTH)
+        # One that the next stop cuts short says nothing against the length that was meant.
+        cut = safe < plan.suggested
+        following = jnp.where(cut, jnp.maximum(following, plan.suggested), following)
+        stiff = Proposal(
+            found.series, safe, safe, following, jnp.array(True), jnp.array(False), safe,
+            found.sweeps,
+        )  # fmt: skip
+        other = eqx.tree_at(lambda p: p.sweeps, explicit, found.sweeps)
+        return choose(good, stiff, other)
+
+    return jax.lax.cond(wanted, attempt, lambda: explicit)
+
+
+def _is_lazy(frame: Frame, proposal: Proposal, frozen: Frozen) -> Bool[Array, ""]:
+    """Return whether hardly anything moves within a step: not accuracy limits it."""
+    series, length = proposal.series, proposal.length
+    moved = lambda array: evaluate(array.at[0].set(0.0), length)
+    scale = norm(series.inner[0]) + jnp.abs(series.outer[0])
+    turned = jnp.max(norm(moved(series.inner)) / jnp.where(scale > 0, scale, 1.0))
+    felt = jnp.any(frozen.active > 0, axis=0)
+    size = jnp.max(jnp.where(felt, jnp.abs(series.pull[0]), 0.0))
+    fallen = jnp.max(jnp.where(felt, jnp.abs(moved(series.pull)), 0.0))
+    return (turned < _LAZY) & (fallen < _LAZY * size) & jnp.isfinite(length)
 
 
 def local_tolerance(rtol: Float[Array, ""]) -> Float[Array, ""]:
@@ -138,6 +212,7 @@ def _propose_runge_kutta(solver, field: FlowField, weights, frozen, rtol) -> Pro
         factor,
         accepted,
         jnp.array(False),
+        *_not_stiff(rtol.dtype),
     )
 
 
@@ -159,11 +234,8 @@ def stop_if_stationary(
         The proposal and the rates, both without motion if the network is at rest.
     """
     pull = proposal.series.pull[0]
-    rounding = eps(pull)
-    share = jnp.maximum(REST * rounding, 0.1 * rtol)
-    # What errors of steps leave of the outputs, in units of what rounding does to them.
-    stepped = jnp.maximum(1.0, local_tolerance(rtol) / rounding)
-    error = share * jnp.abs(pull) + pull_error + stepped * unit_error + smallest(pull)
+    share = jnp.maximum(REST * eps(pull), 0.1 * rtol)
+    error = share * jnp.abs(pull) + pull_error + _stepped(unit_error, rtol) + smallest(pull)
     drive = project(proposal.series.drive[0], frozen, frame)
     driven = norm(drive) > frozen.active @ (error * frame.norms)
     resting = ~jnp.any(driven)
@@ -178,10 +250,17 @@ def stop_if_stationary(
         jnp.where(resting, 1.0, proposal.unit_factor),
         proposal.accepted | resting,
         resting,
+        jnp.where(resting, 0.0, proposal.stiff),
+        proposal.sweeps,
     )
     rates = lambda f: (f.inner_rate, f.outer_rate)
     moving = jnp.where(resting, 0.0, 1.0)
     return stopped, eqx.tree_at(rates, frozen, tuple(moving * rate for rate in rates(frozen)))
+
+
+def _stepped(unit_error: Float[Array, " samples"], rtol) -> Float[Array, " samples"]:
+    """Return what errors of steps leave of the pulls, given what rounding does to them."""
+    return jnp.maximum(1.0, local_tolerance(rtol) / eps(unit_error)) * unit_error
 
 
 def _fit(degree: int, dtype) -> tuple[Array, Array]:

@@ -237,9 +237,13 @@ class Taylor(dfx.AbstractSolver):
 
     Attributes:
         series_order: Highest power of time; at least 4.
+        stiff: Whether `relu_flow.solve` may take collocation steps (`method/collocation.py`)
+            where stiffness limits the series. Not unless asked for yet: the tests of flow and the
+            fuzzer passed with it, the papers' experiments have not been run again.
     """
 
     series_order: int = eqx.field(static=True, default=16)
+    stiff: bool = eqx.field(static=True, default=False)
 
     term_structure: ClassVar = dfx.ODETerm
     interpolation_cls: ClassVar[Callable[..., PowerSeriesInterpolation]] = PowerSeriesInterpolation

@@ -5,6 +5,8 @@ Each velocity is a sum over the *active* samples of pulls times entries of the G
 adds nothing, and the sum is compared with its own rounding error.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,7 @@ class Motion(eqx.Module):
 
 
 def constraints(
-    frame: Frame, modes: Modes, motion: Motion
+    frame: Frame, modes: Modes, motion: Motion, product: Callable[..., Array] | None = None
 ) -> Float[Array, "width constraints order"]:
     """Return polynomials that are non-negative exactly as long as the modes are right.
 
@@ -44,6 +46,7 @@ def constraints(
         frame: The problem.
         modes: Which modes.
         motion: How the neurons move with these modes.
+        product: How outer weights and pushes are multiplied: as series unless given.
 
     Returns:
         For each neuron: preactivations times their side's sign, one a sample (zero for
@@ -52,7 +55,8 @@ def constraints(
         rounding are zero.
     """
     push, error, along, along_error = normal_push(frame, modes, motion)
-    velocity = motion.rate[None, :, None] * _product(motion.outer, certain(push, error))
+    product = series_product if product is None else product
+    velocity = motion.rate[None, :, None] * product(motion.outer, certain(push, error))
     order = velocity.shape[0]
     count = jnp.arange(1, order, dtype=velocity.dtype)[:, None, None]
     height = jnp.concatenate([modes.height[None], velocity[:-1] / count])
@@ -137,7 +141,7 @@ def _driven(frame: Frame, modes: Modes) -> Bool[Array, "width slides"]:
     return jnp.any(there & (modes.side == ACTIVE)[:, None, :], axis=-1)
 
 
-def _product(outer: Float[Array, "order width"], push: Float[Array, "order width samples"]):
+def series_product(outer: Float[Array, "order width"], push: Float[Array, "order width samples"]):
     """Multiply the series of the outer weights with those of what they push."""
     order = push.shape[0]
     index = jnp.arange(order)[:, None] - jnp.arange(order)[None]

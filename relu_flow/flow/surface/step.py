@@ -1,16 +1,18 @@
 """A step as it was proposed, and the constraints under which its modes are right."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._norm import norm
 from ..._series import evaluate, powers, shift_matrix
+from ..method.collocation import num_nodes, product_on_step
 from ..method.field import Frozen
 from ..method.frame import Frame
 from ..method.taylor import Expansion
 from ..tolerances import JUDGED, ROUNDING, eps, smallest
-from .constraints import Motion, constraints
+from .constraints import Motion, constraints, series_product
 from .modes import Modes
 from .roots import deflate, to_bernstein
 
@@ -29,6 +31,8 @@ class Step(eqx.Module):
         unit_factor: Factor for the unit of the next step.
         accepted: Whether the solver's error was within the tolerance.
         stationary: Whether nothing moves any more.
+        stiff: Length of the collocation step that it is, 0 if it is none.
+        sweeps: Evaluations of the network that trying one took.
         start: When it starts.
         unit: Its unit of time.
         tolerance: Of the series that neurons follow within the step.
@@ -45,6 +49,8 @@ class Step(eqx.Module):
     unit_factor: Float[Array, ""]
     accepted: Bool[Array, ""]
     stationary: Bool[Array, ""]
+    stiff: Float[Array, ""]
+    sweeps: Int[Array, ""]
     start: Float[Array, ""]
     unit: Float[Array, ""]
     tolerance: Float[Array, ""]
@@ -60,9 +66,9 @@ class Step(eqx.Module):
     def doubt(self, size: Float[Array, "judged lanes samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.
 
-        Those of the outputs at the start are passed on by the flow. Others enter coefficient m
-        divided by the m-th power of the length on which the series converges: what is rounded
-        there is functions of that smoothness.
+        Those that coefficients are made with enter coefficient m divided by the m-th power of
+        the length on which the series converges: what is rounded there is functions of that
+        smoothness.
         """
         fading = powers(1.0 / jnp.maximum(self.trusted, smallest(size)), size.shape[0])
         inherited = self.pull_error.at[1:].add(fading[1:, None] * self.pull_error[:1])
@@ -75,7 +81,13 @@ def step_limits(frame: Frame, step: Step) -> Float[Array, "width constraints ord
     pull = series.pull[:, None, :]
     doubt = step.doubt(jnp.abs(pull[:JUDGED]))
     motion = Motion(pull, doubt, series.outer, step.rates.inner_rate, series.drive)
-    return constraints(frame, step.modes, motion)
+    nodes = num_nodes(pull.shape[0] - 1)
+
+    def product(outer, push):
+        on_step = lambda outer, push: product_on_step(outer, push, step.stiff, nodes)
+        return jax.lax.cond(step.stiff > 0, on_step, series_product, outer, push)
+
+    return constraints(frame, step.modes, motion, product)
 
 
 def heights_at(

@@ -88,6 +88,8 @@ def allowed_step_size(
     safe_rate = jnp.where(rate > 0, rate, 1.0)
     delay = jnp.sqrt(2 * allowed / safe_rate)
     floor = jnp.sqrt(allowed / (REMAINDER * safe_rate)) if can_correct else delay
+    # A collocation step is not told of its switches: it ends where one is felt.
+    floor = jnp.where(step.stiff > 0, delay, floor)
     felt = (rate > 0) & (delay < available)
     delay = jnp.where(felt, delay / available, jnp.inf)
     scaled, bernstein = scaled_bernstein(limits, jnp.broadcast_to(available, limits.shape[:1]))
@@ -96,6 +98,7 @@ def allowed_step_size(
     floor = floor / available
     significant = candidate & felt & (floor < 1)
     corrects = jnp.any(candidate & felt) if can_correct else jnp.array(False)
+    corrects = corrects & (step.stiff == 0)
 
     def search():
         return first_violation(

@@ -1,0 +1,340 @@
+r"""Collocation: one long step through a stiff flow, at Radau's nodes, solved for the outputs.
+
+After the last switch what limits a power series is the decay of residuals that are fitted:
+outputs obey $f' = K g(f)$ with the tangent kernel $K$, fast in some directions although
+nothing moves there any more. An implicit step need not resolve what is at rest. Its unknowns
+are the outputs at the nodes, (nodes x samples) numbers; neurons follow from them by quadrature,
+all nodes at once, and Newton's method with the kernel of the step's start mends the outputs,
+one small system for each eigenvalue. The nodes are those of Radau IIA (Hairer and Wanner,
+*Solving Ordinary Differential Equations II*, IV.5 and IV.8), so that what decays is damped
+however long the step; weights are polynomials on it, and so it is searched for switches like
+any other.
+"""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ..._norm import norm
+from ..._series import legendre_powers, powers
+from ..tolerances import RENEWED, eps
+from .field import FlowField, Frozen, Weights, project, slide_inputs
+from .taylor import Expansion
+
+# Of 8, 12 and 16 nodes at rtol 1e-12 the tail of a teacher problem takes 61, 37 and 29 steps; with
+# 16 the powers of a polynomial on the step are a thousand times as large as with 12.
+_NODES = 12
+# Sweeps that a step may take; one that converges at all takes about ten.
+_SWEEPS = 20
+# By what factor the last coefficients may exceed the tolerance and still end below it, and what
+# the next sweep's change may still take off them.
+_HOPE, _ROUGH = 100.0, 1e-6
+
+
+class Collocation(eqx.Module):
+    """What came of a collocation step.
+
+    Attributes:
+        series: Polynomials on the step, in the unit of the frozen rates.
+        error: The last coefficients of the weights over their tolerance, and of the pulls.
+        growth: Factor for the length at which they would come to that.
+        converged: Whether Newton's method found the step.
+        sweeps: In how many sweeps, each an evaluation of the network at all nodes.
+    """
+
+    series: Expansion
+    error: Float[Array, ""]
+    growth: Float[Array, ""]
+    converged: Bool[Array, ""]
+    sweeps: Int[Array, ""]
+
+
+class _Stages(eqx.Module):
+    """By how much outputs and weights have changed at the nodes, and how Newton's method goes."""
+
+    outputs: Float[Array, "nodes samples"]
+    inner: Float[Array, "nodes width features"]
+    outer: Float[Array, "nodes width"]
+    change: Float[Array, ""]
+    before: Float[Array, ""]
+    hopeless: Bool[Array, ""]
+    sweeps: Int[Array, ""]
+
+
+def num_nodes(order: int) -> int:
+    """Return how many nodes a step has whose polynomials are of a degree at most."""
+    return min(order, _NODES)
+
+
+def collocate(
+    field: FlowField,
+    weights: Weights,
+    frozen: Frozen,
+    length: Float[Array, ""],
+    order: int,
+    tolerance: Float[Array, ""],
+    pull_error: Float[Array, " samples"],
+    wanted: Bool[Array, ""],
+) -> Collocation:
+    """Take one step by collocation, its pattern frozen.
+
+    Args:
+        field: The vector field.
+        weights: The state at the step's start.
+        frozen: Pattern, scales and rates.
+        length: Length of the step, in the unit of the rates.
+        order: Highest power of the series returned.
+        tolerance: Relative to each neuron, and to the largest pull.
+        pull_error: Errors of the pulls that no step can be without.
+        wanted: Whether the step is wanted: under `vmap` that of others may be.
+    """
+    frame, nodes = field.frame, num_nodes(order)
+    table = _table(nodes)
+    quadrature = jnp.asarray(table.quadrature, length.dtype)
+    rates = lambda f: (f.inner_rate, f.outer_rate)
+    on_step = eqx.tree_at(rates, frozen, tuple(length * rate for rate in rates(frozen)))
+    start = field.outputs(weights, on_step)
+    # What solves the stages has no part in what the solution is, nor in its derivatives.
+    known = jax.lax.stop_gradient((weights, on_step, start))
+    solve = _newton(field, *known, quadrature, wanted)
+    scale = _scales(weights, frame.train_outer)
+
+    spread = lambda array: jnp.broadcast_to(array, (nodes, *array.shape))
+    old_inner, old_outer, active = weights[0][None], weights[1][None], on_step.active[None]
+    height = (old_inner @ frame.inputs.T) * active
+    pulls = lambda change: (
+        frame.sample_weight * frame.loss.pull_after(spread(start), change, spread(frame.targets))
+    )
+
+    def sweep(stages: _Stages) -> _Stages:
+        drive = _drive(field, pulls(stages.outputs), on_step)
+        velocity = (on_step.inner_rate[None] * (old_outer + stages.outer))[..., None] * drive
+        inner = jnp.tensordot(quadrature, velocity, axes=1)
+        grown = on_step.outer_rate[None] * jnp.sum((old_inner + inner) * drive, axis=-1)
+        outer = quadrature @ grown
+        # What has been gained is small, and so known to more digits than what there is.
+        gained = (old_outer + outer)[..., None] * (active * (inner @ frame.inputs.T))
+        gained = gained + outer[..., None] * height
+        reached = jnp.einsum("j,pjn->pn", on_step.amplitude, gained)
+        change = _largest(inner - stages.inner, outer - stages.outer, scale, frame.train_outer)
+        outputs = stages.outputs + solve(reached - stages.outputs)
+        own, pull = _sizes(
+            table, inner, outer, pulls(outputs), scale, tolerance, pull_error, frame.train_outer
+        )
+        hopeless = jnp.maximum(own[-1], pull[-1]) > _HOPE * (1.0 + _ROUGH * change / tolerance)
+        return _Stages(outputs, inner, outer, change, stages.change, hopeless, stages.sweeps + 1)
+
+    settled = jnp.maximum(0.1 * tolerance, 16 * eps(length))
+    gaining = lambda s: jnp.isfinite(s.change) & ((s.sweeps <= 3) | (s.change < 0.9 * s.before))
+    open_ = lambda s: (
+        (s.sweeps == 0) | ((s.change > settled) & gaining(s) & ~(s.hopeless & (s.sweeps > 2)))
+    )
+    going_on = lambda s: wanted & open_(s) & (s.sweeps < _SWEEPS)
+    far = jnp.full((), jnp.inf, length.dtype)
+    none, *still = (jnp.zeros_like(spread(array)) for array in (start, *weights))
+    first = _Stages(none, still[0], still[1], far, far, jnp.array(False), jnp.zeros((), jnp.int32))
+    stages = jax.lax.while_loop(going_on, sweep, first)
+    pull = pulls(stages.outputs)
+    own, of_pulls = _sizes(
+        table, stages.inner, stages.outer, pull, scale, tolerance, pull_error, frame.train_outer
+    )
+    error = jnp.maximum(jnp.max(own[-2:]), jnp.max(of_pulls[-2:]))
+    growth = jnp.minimum(_growth(own[1:]), _growth(of_pulls))
+    series = _series(table, field, weights, stages, pull, on_step, length, order)
+    return Collocation(series, error, growth, stages.change <= settled, stages.sweeps)
+
+
+def product_on_step(
+    a: Float[Array, "order width"], b: Float[Array, "order width samples"], length, nodes: int
+) -> Float[Array, "order width samples"]:
+    """Multiply polynomials on a step: at its nodes, where the flow's own products are taken.
+
+    Their product as series would have twice the degree, and what is cut off is not small on
+    all of a long step.
+    """
+    table, order = _table(nodes), b.shape[0]
+    scale = powers(length, order)
+    at_nodes = jnp.asarray(table.nodes[:, None] ** np.arange(order), b.dtype) * scale[None]
+    values = (at_nodes @ a)[..., None] * jnp.tensordot(at_nodes, b, axes=1)
+    fitted = _through(table.pull_legendre, values)
+    fitted = jnp.pad(fitted, ((0, order - nodes), (0, 0), (0, 0))) / scale[:, None, None]
+    # What starts as a power of time still does.
+    first = jnp.argmax(b != 0, axis=0)
+    index = jnp.arange(order)[:, None, None]
+    return jnp.where((index >= first[None]) & jnp.any(b != 0, axis=0)[None], fitted, 0.0)
+
+
+def _through(legendre: np.ndarray, values: Float[Array, "nodes ..."]):
+    """Return the powers of the polynomial through values, by way of its Legendre coefficients.
+
+    Of these the higher ones are small: taken at once, powers would be differences of numbers a
+    hundred million times the values.
+    """
+    to_powers = jnp.asarray(legendre_powers(legendre.shape[0]).T, values.dtype)
+    coefficients = jnp.tensordot(jnp.asarray(legendre, values.dtype), values, axes=1)
+    return jnp.tensordot(to_powers, coefficients, axes=1)
+
+
+def passed_on(error: Float[Array, " samples"], length, order: int, count: int):
+    """Return what errors of the pulls at the nodes do to their first coefficients."""
+    legendre = _table(num_nodes(order)).pull_legendre
+    rows = np.sum(np.abs(legendre_powers(legendre.shape[0]).T @ legendre), axis=1)[:count]
+    per_power = jnp.asarray(rows, error.dtype) / powers(length, count)
+    return per_power[:, None] * error[None]
+
+
+def _drive(field: FlowField, pull: Float[Array, "nodes samples"], frozen: Frozen):
+    """Return the neurons' projected drives at the nodes."""
+    raw = (frozen.active[None] * pull[:, None, :]) @ field.frame.inputs
+    return project(raw, frozen, field.frame)
+
+
+def _scales(weights: Weights, train_outer: bool):
+    """Return what the inner and the outer weights of each neuron are compared with."""
+    inner, outer = norm(weights[0]), jnp.abs(weights[1])
+    positive = lambda size: jnp.where(size > 0, size, 1.0)
+    return positive(inner + (RENEWED * outer if train_outer else 0.0)), positive(outer + inner)
+
+
+def _largest(inner, outer, scale, train_outer: bool) -> Float[Array, ""]:
+    """Return the largest of some vectors of weights, relative to their neurons."""
+    largest = jnp.max(norm(inner) / scale[0][None])
+    if train_outer:
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(outer) / scale[1][None]))
+    return largest
+
+
+def _newton(field: FlowField, weights: Weights, frozen: Frozen, outputs, quadrature, wanted):
+    """Return a function that solves `(1 + A K c) x = r` for the stages' outputs.
+
+    `A` is the quadrature, `K` the tangent kernel and `c` the loss's curvature, at the start.
+    """
+    frame = field.frame
+    nodes, samples = quadrature.shape[0], outputs.shape[0]
+    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+
+    def prepare(_):
+        kernel = _kernel(field, weights, frozen)
+        root = jnp.sqrt(curvature)
+        values, vectors = jnp.linalg.eigh(root[:, None] * kernel * root[None])
+        values = jnp.maximum(values, 0.0)
+        systems = (
+            jnp.eye(nodes, dtype=values.dtype)[None] + values[:, None, None] * quadrature[None]
+        )
+        return kernel, vectors, jnp.linalg.inv(systems), jnp.array(False)
+
+    like = lambda *shape: jnp.zeros(shape, outputs.dtype)
+    nothing = (
+        like(samples, samples), like(samples, samples), like(samples, nodes, nodes), wanted
+    )  # fmt: skip
+    # A loop of one: unlike a condition it is skipped under `vmap` if nobody wants it.
+    kernel, vectors, inverses, _ = jax.lax.while_loop(lambda s: s[3], prepare, nothing)
+
+    def solve(residual: Float[Array, "nodes samples"]) -> Float[Array, "nodes samples"]:
+        # In terms of c^1/2 x, so that a curvature of zero divides nothing.
+        root = jnp.sqrt(curvature)
+        turned = (root[None] * residual) @ vectors
+        solved = jnp.einsum("ipq,qi->pi", inverses, turned) @ vectors.T
+        return residual - quadrature @ ((root[None] * solved) @ kernel)
+
+    return solve
+
+
+def _kernel(field: FlowField, weights: Weights, frozen: Frozen) -> Float[Array, "samples samples"]:
+    """Return the tangent kernel of the frozen pattern: `f' = K g`."""
+    frame, (inner, outer) = field.frame, weights
+    turning = (frozen.amplitude * frozen.inner_rate * outer**2)[:, None] * frozen.active
+    height = (inner @ frame.inputs.T) * frozen.active
+    growing = (frozen.amplitude * frozen.outer_rate)[:, None] * height
+    kernel = (turning.T @ frozen.active) * frame.gram + growing.T @ height
+    if frozen.slides.shape[1] == 0:
+        return kernel
+    across = slide_inputs(frame, frozen.slides) @ frame.inputs.T
+    dual = frozen.dual @ frame.inputs.T
+    held = jnp.einsum("ji,jsi,jsk,jk->ik", turning, across, dual, frozen.active, optimize="optimal")
+    return kernel - held
+
+
+def _sizes(table, inner, outer, pull, scale, tolerance, pull_error, train_outer: bool):
+    """Return the Legendre coefficients of weights and pulls, in units of what they may be."""
+    legendre = jnp.asarray(table.legendre, tolerance.dtype)
+    own = norm(jnp.tensordot(legendre, inner, axes=1)) / scale[0][None]
+    if train_outer:
+        own = jnp.maximum(own, jnp.abs(legendre @ outer) / scale[1][None])
+    coefficients = jnp.abs(jnp.asarray(table.pull_legendre, tolerance.dtype) @ pull)
+    allowed = tolerance * jnp.max(jnp.abs(pull)) + pull_error
+    pulls = coefficients / jnp.where(allowed > 0, allowed, 1.0)[None]
+    return jnp.max(own, axis=1) / tolerance, jnp.max(pulls, axis=1)
+
+
+def _growth(sizes: Float[Array, " degrees"]) -> Float[Array, ""]:
+    """Return by how much a step may be longer for its last coefficient to come to 1.
+
+    Coefficients fall off by a factor each, which is proportional to the length; below 1
+    there may be but noise, which says nothing.
+    """
+    known = jnp.maximum(sizes, 1.0)
+    degree = jnp.arange(sizes.shape[0])
+    last = jnp.where(jnp.any(sizes <= 1.0), jnp.argmax(sizes <= 1.0), sizes.shape[0] - 1)
+    used = (degree > 0) & (degree <= last)
+    root = 1.0 / jnp.maximum(degree, 1).astype(sizes.dtype)
+    ratio = jnp.max(jnp.where(used, (known / known[0]) ** root, 0.0))
+    count = sizes.shape[0]
+    tail = known[0] * ratio ** (count - 1)
+    return jnp.where(last > 0, tail ** (-1.0 / count), jnp.inf)
+
+
+def _series(table, field, weights, stages, pull, frozen, length, order: int) -> Expansion:
+    """Return the polynomials through the stages as power series."""
+    unit = powers(length, order + 1)
+
+    def fill(coefficients):
+        missing = order + 1 - coefficients.shape[0]
+        padded = jnp.pad(coefficients, ((0, missing), *[(0, 0)] * (coefficients.ndim - 1)))
+        return padded / jax.lax.broadcast_in_dim(unit, padded.shape, (0,))
+
+    def grown(first, gained):
+        return fill(_through(table.legendre, gained).at[0].set(first))
+
+    pull = fill(_through(table.pull_legendre, pull))
+    drive = jnp.einsum("jn,pn,nd->pjd", frozen.active, pull, field.frame.inputs)
+    return Expansion(grown(weights[0], stages.inner), grown(weights[1], stages.outer), pull, drive)
+
+
+class _Table:
+    """The nodes on (0, 1] and what follows from them, each matrix applied to values there.
+
+    Attributes:
+        nodes: Radau's nodes, the last one 1.
+        quadrature: Integrals from 0 to each node.
+        legendre: Legendre coefficients of the polynomial through 0 at 0 and through values.
+        pull_legendre: Legendre coefficients of the polynomial through values at the nodes.
+    """
+
+    def __init__(self, count: int):
+        legendre = np.polynomial.legendre
+        difference = np.zeros(count + 1)
+        difference[-2:] = -1.0, 1.0
+        x = np.sort(legendre.legroots(difference).real)
+        slope = legendre.legder(difference)
+        for _ in range(3):
+            x = x - legendre.legval(x, difference) / legendre.legval(x, slope)
+        x[-1] = 1.0
+        self.nodes = 0.5 * (x + 1.0)
+        at_nodes = legendre.legvander(x, count - 1)
+        integrals = [
+            0.5 * legendre.legval(x, legendre.legint(row, lbnd=-1.0)) for row in np.eye(count)
+        ]
+        self.pull_legendre = np.linalg.inv(at_nodes)
+        self.quadrature = np.stack(integrals, axis=1) @ self.pull_legendre
+        with_start = legendre.legvander(np.concatenate([[-1.0], x]), count)
+        self.legendre = np.linalg.inv(with_start)[:, 1:]
+
+
+@functools.cache
+def _table(count: int) -> _Table:
+    return _Table(count)
