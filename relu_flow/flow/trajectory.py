@@ -202,7 +202,8 @@ class Trajectory(summary.Summarised):
             work local to neurons), `evaluations` (expansions of the whole network and
             sweeps of collocation steps, or evaluations of its vector field),
             `switches`, `slides`, `ties` (switches simultaneous with the one before),
-            `repels` (neurons found on a repelling hyperplane), `vanished` (neurons whose inner weights reached zero), `grazes`
+            `repels` (neurons found on a repelling hyperplane),
+            `vanished` (neurons whose inner weights reached zero), `grazes`
             (hyperplanes met at hardly any speed: the run is ill-conditioned there); and two
             times: `settled`, from which nothing was driven any more, to rounding, and the
             network was left alone (`inf` if never), and `time`, up to which the run came.
