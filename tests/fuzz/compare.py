@@ -184,22 +184,17 @@ def moved(problem, seed):
 
 
 def confirmed(problem, solution, ts, until):
-    """Return until when a solution is stable, and how far its switches and states may be off.
-
-    By as much as it differs with other nodes its own rounding moves it, all along the way: that
-    counts in full, and as much again for the run it is compared with. Of what a move of the start
-    does a share counts.
-    """
+    """Return until when a solution is stable, and how far its switches and states may be off."""
     slack = {}
-    others = [(solve(problem, ts, nodes=21, tolerance=2e-15), FLOOR, 2.0)]
-    others += [(solve(moved(problem, seed), ts), 1e-3, SHARE) for seed in range(MOVES)]
-    for other, most, share in others:
-        until = min(until, _horizon(other), _parting(solution, other, most, share, slack))
-        _add_state_slack(problem, solution, other, share, slack)
+    others = [(solve(problem, ts, nodes=21, tolerance=2e-15), FLOOR)]
+    others += [(solve(moved(problem, seed), ts), 1e-3) for seed in range(MOVES)]
+    for other, most in others:
+        until = min(until, _horizon(other), _parting(solution, other, most, slack))
+        _add_state_slack(problem, solution, other, slack)
     return until, slack
 
 
-def _parting(solution, other, most, share, slack):
+def _parting(solution, other, most, slack):
     """Return when two solutions part; what their switches differ by goes into `slack`."""
     if other.initial_sides is None or np.any(solution.initial_sides != other.initial_sides):
         return 0.0
@@ -213,13 +208,13 @@ def _parting(solution, other, most, share, slack):
             if len(here) < 2 or here[0][1] != here[1][1] or gap > most * here[0][0]:
                 parting = min(parting, *(time for time, _ in here))
                 break
-            slack[*pair, k] = max(slack.get((*pair, k), 0.0), share * gap)
+            slack[*pair, k] = max(slack.get((*pair, k), 0.0), SHARE * gap)
     return parting * (1 - 1e-6)
 
 
-def _add_state_slack(problem, solution, other, share, slack):
+def _add_state_slack(problem, solution, other, slack):
     for k, (one, two) in enumerate(zip(solution.states, other.states, strict=False)):
         left, right = (measures(problem, plain(problem, x)) for x in (one, two))
         for name in left:
-            gap = share * float(np.max(np.abs(left[name] - right[name])))
+            gap = SHARE * float(np.max(np.abs(left[name] - right[name])))
             slack[k, name] = max(slack.get((k, name), 0.0), gap)

@@ -17,7 +17,7 @@ OTHER_WORDS = (("generic", 100), ("zero_targets", 101), ("unbalanced", 102), ("t
 
 def describe(lines):
     """Return what is wrong, a line a problem."""
-    excused = lambda line: all(
+    excused = lambda line: line["differences"] and all(
         difference.startswith(ROUGH.get(tuple(line["case"]), "never"))
         for difference in line["differences"]
     )
