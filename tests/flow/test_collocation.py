@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 import relu_flow as rf
+from relu_flow._series import evaluate
+from relu_flow.flow.arguments import check_arguments
+from relu_flow.flow.loop.context import Context
+from relu_flow.flow.loop.expansion import expand_step
+from relu_flow.flow.loop.state import init
 from relu_flow.flow.method import collocation
+from relu_flow.flow.method.correction import no_correction
+from relu_flow.flow.method.stiffness import StiffTrial
+from relu_flow.flow.solve import make_options
+from relu_flow.flow.surface.step import heights_at, step_limits
 
 from .. import problems
 
@@ -35,11 +44,50 @@ def test_nodes_are_those_of_radau():
     for power in range(2 * NODES - 1):
         value = table.quadrature[-1] @ table.nodes**power
         np.testing.assert_allclose(value, 1 / (power + 1), rtol=1e-13)
-    assert abs(table.quadrature[-1] @ table.nodes ** (2 * NODES - 1) - 0.5 / NODES) > 1e-16
     for power in range(NODES):
         values = table.quadrature @ table.nodes**power
         np.testing.assert_allclose(values, table.nodes ** (power + 1) / (power + 1), atol=1e-14)
     assert table.nodes[-1] == 1.0
+    # No more than that: of three nodes, of which the table also is.
+    few = collocation._table(3)
+    np.testing.assert_allclose(few.nodes[:2], (4 + np.sqrt(6) * np.array([-1, 1])) / 10, rtol=1e-14)
+    assert abs(few.quadrature[-1] @ few.nodes**5 - 1 / 6) > 1e-4
+
+
+def test_the_kernel_is_the_velocity_of_the_outputs_by_the_pulls():
+    """Assert that each column is the derivative of the outputs along the flow of one pull.
+
+    One neuron slides, and its velocity has no part along the hyperplane's normal.
+    """
+    inputs, targets, network = problems.mixed()
+    frame = rf.Frame.of(rf.Problem(inputs, targets))
+    rng, (width, samples) = np.random.default_rng(1), (network.width, len(inputs))
+    active = rng.integers(0, 2, (width, samples)).astype(float)
+    slides = np.full((width, 1), samples)
+    slides[0], active[0, 2] = 2, 0.0
+    dual = np.zeros((width, 1, frame.inputs.shape[1]))
+    dual[0, 0] = np.asarray(frame.inputs[2]) / float(frame.norms[2]) ** 2
+    amplitude, inner_rate, outer_rate = (jnp.asarray(rng.uniform(0.5, 2, width)) for _ in range(3))
+    frozen = rf.Frozen(
+        jnp.asarray(active), jnp.asarray(slides), jnp.asarray(dual), amplitude, inner_rate,
+        outer_rate,
+    )  # fmt: skip
+    field = rf.FlowField(frame)
+    normal = np.asarray(frame.inputs[2]) / float(frame.norms[2])
+    inner = rng.standard_normal((width, len(normal)))
+    inner[0] -= inner[0] @ normal * normal
+    weights = (jnp.asarray(inner), network.outer_weight)
+    expected = []
+    for pull in np.eye(samples):
+        drive = np.array((active * pull) @ frame.inputs)
+        drive[0] -= drive[0] @ normal * normal
+        velocity = (
+            (inner_rate * weights[1])[:, None] * jnp.asarray(drive),
+            outer_rate * jnp.sum(weights[0] * drive, axis=1),
+        )
+        expected.append(jax.jvp(lambda w: field.outputs(w, frozen), (weights,), (velocity,))[1])
+    kernel = collocation._kernel(field, weights, frozen)
+    np.testing.assert_allclose(kernel, np.stack(expected, axis=1), rtol=1e-12, atol=1e-14)
 
 
 def test_products_on_a_step_are_those_at_its_nodes():
@@ -65,7 +113,7 @@ def test_products_on_a_step_are_those_at_its_nodes():
 
 @pytest.mark.parametrize(("large", "small", "end"), [(2.0, 1e-3, 1e4), (100.0, 1e-3, 1e4)])
 def test_a_fitted_sample_does_not_keep_steps_short(large, small, end):
-    """Assert closed forms in a hundred steps, where a power series takes ten thousands."""
+    """Assert closed forms in few steps, though one residual's rate is thousands of the other's."""
     problem, network = fitted(large, small)
     run = rf.solve(problem, network, end, solver=STIFF)
     found = np.asarray(problem.predictions(run.network))
@@ -74,6 +122,32 @@ def test_a_fitted_sample_does_not_keep_steps_short(large, small, end):
     np.testing.assert_allclose(found, exact, rtol=1e-12)
     assert int(run.stats["steps"]) < 160
     assert int(run.stats["stiff_steps"]) > 20
+
+
+def test_preactivations_on_a_step_are_those_of_its_weights():
+    """Assert that constraints, made of pulls and outer weights, follow the inner weights.
+
+    Products of series cut off at their order do not, by 3e-13 at the end of this step, which is
+    about the longest allowed.
+    """
+    problem, network = fitted(2.0, 1e-3)
+    weights = network.outer_weight.at[0].set(jnp.sqrt(2.0))
+    network = rf.TwoLayerReLU(jnp.diag(weights), weights)
+    options = make_options(problem, network, (), None, STIFF, False, 64, None, None)
+    checked = check_arguments(problem, network, 0.0, 1e4, None, 1e-12)
+    problem, network, t0, *_ = checked
+    context = Context.of(problem, network, *checked[3:], options)
+    point, length = init(context, t0).point, jnp.asarray(700.0)
+    step = expand_step(
+        context, point, t0, jnp.ones(()), no_correction(2, float), length, length,
+        StiffTrial.again(length),
+    )  # fmt: skip
+    assert float(step.stiff) == 700.0
+    limits = step_limits(context.frame, step)
+    for t in (150.0, 700.0):
+        found = heights_at(context.frame, step.modes, limits, jnp.asarray(t))
+        inner = evaluate(step.series.inner, jnp.asarray(t))
+        np.testing.assert_allclose(found, inner @ context.frame.inputs.T, rtol=0, atol=1e-14)
 
 
 def test_networks_within_a_collocation_step_and_their_derivatives():

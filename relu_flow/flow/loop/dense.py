@@ -10,7 +10,7 @@ from ...model.network import TwoLayerReLU
 from ..forward import forward_only
 from ..method.correction import no_correction
 from ..method.frame import Frame
-from ..method.plan import Plan
+from ..method.stiffness import StiffTrial
 from ..surface.influence import Influence
 from ..surface.neurons import ConstrainedStep, Counts, pass_through
 from ..surface.slides import with_dual
@@ -116,7 +116,7 @@ class DenseOutput(eqx.Module):
         slot = jnp.maximum(jnp.searchsorted(history.t, t, side="right") - 1, 0)
         point = history.point_at(slot, frame)
         start, unit, length = history.t[slot], history.unit[slot], history.length[slot]
-        again = Plan.again(history.stiff[slot])
+        again = StiffTrial.again(history.stiff[slot])
         step = expand_step(
             context, point, start, unit, history.correction[slot], length, length, again
         )

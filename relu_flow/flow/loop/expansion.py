@@ -6,8 +6,8 @@ from jaxtyping import Array, Float
 from ..method.collocation import passed_on
 from ..method.correction import correction_series
 from ..method.field import Frozen, Weights
-from ..method.plan import Plan
 from ..method.proposal import local_tolerance, propose, series_order, stop_if_stationary
+from ..method.stiffness import StiffTrial
 from ..surface.step import Step
 from ..tolerances import JUDGED, LATE
 from .context import Context
@@ -22,7 +22,7 @@ def expand_step(
     correction: Float[Array, "degrees samples"],
     length: Float[Array, ""],
     left: Float[Array, ""],
-    plan: Plan,
+    trial: StiffTrial,
 ) -> Step:
     """Expand the network about a point; where it is stationary nothing moves.
 
@@ -34,7 +34,7 @@ def expand_step(
         correction: What switches do to the outputs over a step of `length`.
         length: See `correction`.
         left: How far the step may go at most.
-        plan: Which kind of step it is to be.
+        trial: Which kind of step it is to be.
     """
     frozen = context.frozen(point, unit)
     weights = (point.neurons.inner, point.neurons.outer)
@@ -44,15 +44,9 @@ def expand_step(
     curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
     pull_error, unit_error = context.pull_error(weights, frozen, curvature)
     proposal = propose(
-        solver, context.field, weights, frozen, context.rtol, series, plan, unit_error
+        solver, context.field, weights, frozen, context.rtol, series, trial, unit_error
     )
-    inherited = _inherited(context, weights, frozen, curvature, pull_error)
-    inherited = jnp.where(
-        proposal.stiff > 0,
-        passed_on(pull_error, jnp.where(proposal.stiff > 0, proposal.stiff, 1.0),
-                  series_order(solver), JUDGED),
-        inherited,
-    )  # fmt: skip
+    inherited = _inherited(context, weights, frozen, curvature, pull_error, proposal.stiff)
     proposal, frozen = stop_if_stationary(
         context.frame, proposal, frozen, pull_error, unit_error, context.rtol
     )
@@ -82,14 +76,18 @@ def _inherited(
     frozen: Frozen,
     curvature: Float[Array, " samples"],
     pull_error: Float[Array, " samples"],
+    stiff: Float[Array, ""],
 ) -> Float[Array, "judged samples"]:
     """Return what errors of the pulls at a step's start do to their coefficients.
 
     The flow passes them on at its own rates: where these are fast, on the way to rest, the
-    derivatives of a pull that is rounding are rounding too, though larger than it.
+    derivatives of a pull that is rounding are rounding too, though larger than it. What damps
+    them is in the pulls of a collocation step, of length `stiff` above 0, at its nodes already.
     """
     errors = [pull_error]
     for m in range(1, JUDGED):
         moved = context.field.moved_by(weights, frozen, errors[-1])
         errors.append(curvature * moved / m)
-    return jnp.stack(errors)
+    length = jnp.where(stiff > 0, stiff, 1.0)
+    at_nodes = passed_on(pull_error, length, series_order(context.options.solver), JUDGED)
+    return jnp.where(stiff > 0, at_nodes, jnp.stack(errors))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._trees import choose
 from ..._types import IntScalarLike
 from ...model.switch import INACTIVE
-from ..method.plan import Plan
+from ..method.stiffness import StiffTrial
 from ..results import RESULTS
 from ..surface.influence import Influence, influence, misleads
 from ..surface.neurons import Arrival, ConstrainedStep, pass_through
@@ -95,10 +95,10 @@ def expand(
     """Expand the present step; return it, its constraints, and how far it goes."""
     attempt = state.attempt
     left = (context.next_stop(state.records) - state.t) / state.unit
-    plan = Plan.of(state.pace, left, attempt.expansions > 0, attempt.stiff)
+    trial = StiffTrial.of(state.pace, left, attempt.expansions > 0, attempt.stiff)
     step = expand_step(
         context, state.point, state.t, state.unit, attempt.correction, attempt.size.length, left,
-        plan,
+        trial,
     )  # fmt: skip
     limits = step_limits(context.frame, step)
 

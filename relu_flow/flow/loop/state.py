@@ -7,13 +7,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._norm import norm
 from ..method.correction import no_correction
+from ..method.field import weight_sizes
 from ..method.frame import Neurons
-from ..method.plan import Pace
+from ..method.stiffness import Pace
 from ..results import RESULTS
 from ..surface.initial import initial_modes
 from ..surface.neurons import Counts
 from ..surface.step_size import StepSize
-from ..tolerances import RENEWED
 from ..trajectory import SwitchLog
 from .context import Context
 from .dense import History
@@ -158,6 +158,6 @@ def _first_unit(context: Context, point: Point, t0) -> Float[Array, ""]:
     frozen = context.frozen(point, 1.0)
     weights = (point.neurons.inner, point.neurons.outer)
     speed = norm(context.field(t0, weights, frozen)[0])
-    size = norm(weights[0]) + (RENEWED * jnp.abs(weights[1]) if context.frame.train_outer else 0.0)
+    size, _ = weight_sizes(weights, context.frame.train_outer)
     rate = jnp.max(speed / jnp.where(size > 0, size, jnp.inf))
     return 1.0 / jnp.maximum(rate, 1.0 / (context.t1 - t0))

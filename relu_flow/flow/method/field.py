@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..._norm import norm
+from ..tolerances import RENEWED
 from .frame import Frame
 
 Weights = tuple[Float[Array, "width features"], Float[Array, " width"]]
@@ -39,6 +41,11 @@ class Frozen(eqx.Module):
     amplitude: Float[Array, " width"]
     inner_rate: Float[Array, " width"]
     outer_rate: Float[Array, " width"]
+
+    def times(self, factor: Float[Array, ""]) -> "Frozen":
+        """Return the arguments in a unit of time that is so many times as long."""
+        rates = lambda f: (f.inner_rate, f.outer_rate)
+        return eqx.tree_at(rates, self, tuple(factor * rate for rate in rates(self)))
 
 
 class FlowField(eqx.Module):
@@ -96,3 +103,27 @@ def slide_inputs(
 ) -> Float[Array, "*batch slides features"]:
     """Return the inputs of the slots, zero for unused ones."""
     return frame.inputs.at[slides].get(mode="fill", fill_value=0.0)
+
+
+def weight_sizes(
+    weights: Weights, train_outer: bool
+) -> tuple[Float[Array, " width"], Float[Array, " width"]]:
+    """Return what changes of the inner and of the outer weights of each neuron are compared with.
+
+    With |v| far above |w| the inner weights are renewed within a step: no use in resolving what
+    they were to more digits than v brings in.
+    """
+    inner, outer = norm(weights[0]), jnp.abs(weights[1])
+    return inner + (RENEWED * outer if train_outer else 0.0), outer + inner
+
+
+def relative_size(
+    inner: Float[Array, "order width features"],
+    outer: Float[Array, "order width"],
+    sizes: tuple[Float[Array, " width"], Float[Array, " width"]],
+    train_outer: bool,
+) -> Float[Array, "order width"]:
+    """Return how large changes of weights are, relative to `weight_sizes` of their neurons."""
+    of_inner, of_outer = (jnp.where(size > 0, size, 1.0)[None] for size in sizes)
+    relative = norm(inner) / of_inner
+    return jnp.maximum(relative, jnp.abs(outer) / of_outer) if train_outer else relative

@@ -18,7 +18,7 @@ from ..tolerances import REST, eps, smallest
 from .collocation import collocate
 from .field import FlowField, Frozen, Weights, project
 from .frame import Frame
-from .plan import Plan
+from .stiffness import StiffTrial
 from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
 
 # Share of `rtol` that a step's own truncation error may take, per neuron.
@@ -80,18 +80,18 @@ def propose(
     frozen: Frozen,
     rtol: Float[Array, ""],
     correction: Float[Array, "order samples"],
-    plan: Plan,
+    trial: StiffTrial,
     unit_error: Float[Array, " samples"],
 ) -> Proposal:
     """Propose one step from a state, in the unit of time of the frozen rates.
 
-    `correction` is added to the outputs; a Runge-Kutta method does without. `plan` says when a
+    `correction` is added to the outputs; a Runge-Kutta method does without. `trial` says when a
     collocation step is tried, `unit_error` what rounding does to the pulls.
     """
     if isinstance(solver, Taylor):
         proposal = _propose_series(solver, field, weights, frozen, rtol, correction)
         if solver.stiff:
-            proposal = _or_stiff(solver, field, weights, frozen, rtol, plan, unit_error, proposal)
+            proposal = _or_stiff(solver, field, weights, frozen, rtol, trial, unit_error, proposal)
     else:
         proposal = _propose_runge_kutta(solver, field, weights, frozen, rtol)
     # How long a step is changes nothing that is asked for: it has no derivative.
@@ -127,13 +127,13 @@ def _or_stiff(
     weights: Weights,
     frozen: Frozen,
     rtol: Float[Array, ""],
-    plan: Plan,
+    trial: StiffTrial,
     unit_error: Float[Array, " samples"],
     explicit: Proposal,
 ) -> Proposal:
     """Return a collocation step if one is planned and goes so much farther, else the series."""
     lazy = _is_lazy(field.frame, explicit, frozen)
-    length = jax.lax.stop_gradient(plan.stiff_length(lazy, explicit.length))
+    length = jax.lax.stop_gradient(trial.stiff_length(lazy, explicit.length))
     tolerance = _STIFF_SHARE * rtol
     wanted = length > 0
 
@@ -143,11 +143,11 @@ def _or_stiff(
             field, weights, frozen, safe, solver.series_order, tolerance,
             _stepped(unit_error, rtol), wanted,
         )  # fmt: skip
-        good = wanted & (plan.decided | (found.converged & (found.error <= 1.0)))
+        good = wanted & (trial.decided | (found.converged & (found.error <= 1.0)))
         following = safe * jnp.clip(0.9 * found.growth, *_STIFF_GROWTH)
         # One that the next stop cuts short says nothing against the length that was meant.
-        cut = safe < plan.suggested
-        following = jnp.where(cut, jnp.maximum(following, plan.suggested), following)
+        cut = safe < trial.suggested
+        following = jnp.where(cut, jnp.maximum(following, trial.suggested), following)
         stiff = Proposal(
             found.series, safe, safe, following, jnp.array(True), jnp.array(False), safe,
             found.sweeps,
@@ -253,9 +253,7 @@ def stop_if_stationary(
         jnp.where(resting, 0.0, proposal.stiff),
         proposal.sweeps,
     )
-    rates = lambda f: (f.inner_rate, f.outer_rate)
-    moving = jnp.where(resting, 0.0, 1.0)
-    return stopped, eqx.tree_at(rates, frozen, tuple(moving * rate for rate in rates(frozen)))
+    return stopped, frozen.times(jnp.where(resting, 0.0, 1.0))
 
 
 def _stepped(unit_error: Float[Array, " samples"], rtol) -> Float[Array, " samples"]:

@@ -14,11 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ..._norm import norm
 from ..._series import evaluate, put
 from ..._types import FloatScalarLike
-from ..tolerances import RENEWED
-from .field import FlowField, Frozen, Weights, project
+from .field import FlowField, Frozen, Weights, project, relative_size, weight_sizes
 
 
 class Expansion(eqx.Module):
@@ -178,15 +176,8 @@ def trusted_length(
     size, whatever the sizes of the others (after Jorba and Zou's step-size choice, which
     uses the two last terms of a Taylor series likewise). `inf` for a resting neuron.
     """
-    size = norm(inner)
-    # With |v| far above |w| the inner weights are renewed within a step: no use in
-    # resolving what they were to more digits than v brings in.
-    inner_scale = size[0] + (RENEWED * jnp.abs(outer[0]) if train_outer else 0.0)
-    outer_scale = jnp.abs(outer[0]) + size[0]
-    error = size / jnp.where(inner_scale > 0, inner_scale, 1.0)[None]
-    if train_outer:
-        growth = jnp.abs(outer) / jnp.where(outer_scale > 0, outer_scale, 1.0)[None]
-        error = jnp.maximum(error, growth)
+    sizes = weight_sizes((inner[0], outer[0]), train_outer)
+    error = relative_size(inner, outer, sizes, train_outer)
     return _last_terms_reach(error, tolerance)
 
 
@@ -238,8 +229,8 @@ class Taylor(dfx.AbstractSolver):
     Attributes:
         series_order: Highest power of time; at least 4.
         stiff: Whether `relu_flow.solve` may take collocation steps (`method/collocation.py`)
-            where stiffness limits the series. Not unless asked for yet: the tests of flow and the
-            fuzzer passed with it, the papers' experiments have not been run again.
+            where stiffness limits the series. Off unless asked for: the papers' experiments
+            are checked with series alone.
     """
 
     series_order: int = eqx.field(static=True, default=16)

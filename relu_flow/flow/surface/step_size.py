@@ -26,8 +26,9 @@ from jaxtyping import Array, Bool, Float
 from ..._norm import norm
 from ..._series import evaluate, powers, shift_matrix
 from ..method.correction import REMAINDER
+from ..method.field import weight_sizes
 from ..method.frame import Frame
-from ..tolerances import AT_ZERO, RENEWED
+from ..tolerances import AT_ZERO
 from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
 
@@ -164,10 +165,8 @@ def _kink_rate(frame: Frame, step: Step, limits):
     frozen, series, available = step.rates, step.series, step.available
     curvature, outer = step.curvature, jnp.abs(series.outer[0])
     turning = frozen.inner_rate * outer
-    size = norm(series.inner[0])
-    if frame.train_outer:
-        size = size + RENEWED * outer
-    else:
+    size, _ = weight_sizes((series.inner[0], series.outer[0]), frame.train_outer)
+    if not frame.train_outer:
         # Who has just left zero is renewed within the step.
         ends = norm(evaluate(series.inner, available))
         size = jnp.where(size < AT_ZERO * ends, ends, size)

@@ -44,7 +44,7 @@ class Pace(eqx.Module):
         return Pace(stiff, wait, patience)
 
 
-class Plan(eqx.Module):
+class StiffTrial(eqx.Module):
     """What is planned for one step.
 
     Attributes:
@@ -62,13 +62,15 @@ class Plan(eqx.Module):
     left: Float[Array, ""]
 
     @classmethod
-    def of(cls, pace: Pace, left: Float[Array, ""], decided: Bool[Array, ""], length) -> "Plan":
+    def of(
+        cls, pace: Pace, left: Float[Array, ""], decided: Bool[Array, ""], length
+    ) -> "StiffTrial":
         """Return the plan for a step in whose unit as much time is left."""
         suggested = jnp.where(pace.stiff, jnp.ones_like(left), 0.0)
         return cls(decided, length, suggested, pace.wait == 0, left)
 
     @classmethod
-    def again(cls, length: Float[Array, ""]) -> "Plan":
+    def again(cls, length: Float[Array, ""]) -> "StiffTrial":
         """Return the plan for a step that is taken again."""
         return cls(jnp.array(True), length, jnp.zeros_like(length), jnp.array(False), length)
 
