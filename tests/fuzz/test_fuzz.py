@@ -17,9 +17,12 @@ OTHER_WORDS = (("generic", 100), ("zero_targets", 101), ("unbalanced", 102), ("t
 
 def describe(lines):
     """Return what is wrong, a line a problem."""
-    excused = lambda line: line["differences"] and all(
-        difference.startswith(ROUGH.get(tuple(line["case"]), "never"))
-        for difference in line["differences"]
+    excused = lambda line: (
+        line["differences"]
+        and all(
+            difference.startswith(ROUGH.get(tuple(line["case"]), "never"))
+            for difference in line["differences"]
+        )
     )
     wrong = [line for line in lines if line["word"] == "wrong" and not excused(line)]
     return "\n".join(f"{line['case']}: {line['differences']} {line['code']}" for line in wrong)
