@@ -18,6 +18,7 @@ from .nodes import Graze, Nodes
 
 NODES = {count: Nodes(count) for count in (16, 18, 21)}
 STEPS = 6000
+EPSILON = 2.0**-52
 KINDS = {
     (0, 1): "activate",
     (1, 0): "deactivate",
@@ -55,9 +56,14 @@ class Solution:
     steps: int = 0
 
 
-def solve(problem, ts=(), nodes=18, tolerance=3e-15):
-    """Return the `Solution` of a problem of `draws.py` at the times `ts`."""
+def solve(problem, ts=(), nodes=18, tolerance=3e-15, shaken=None):
+    """Return the `Solution` of a problem of `draws.py` at the times `ts`.
+
+    With `shaken`, a seed, every step's end is moved by rounding once more, at random: what two
+    such runs differ by is what float64 leaves open.
+    """
     flow = Flow(problem, ts, NODES[nodes], tolerance)
+    flow.random = None if shaken is None else np.random.default_rng(shaken)
     try:
         with np.errstate(all="ignore"):
             flow.start()
@@ -98,6 +104,7 @@ class Flow:
         self.largest = np.zeros(len(self.v))  # of the inner weights, if the outer are fixed
         self.previous = None
         self.cells = None
+        self.random = None
         self.solution = Solution()
         self.imbalance = np.array([_imbalance(w, v) for w, v in zip(self.w, self.v, strict=True)])
 
@@ -300,11 +307,21 @@ class Flow:
         """Go to a point of a step."""
         w, v = taken.state(when)
         self.w, self.v, self.z = w, v if self.both else self.v, taken.preactivations(when)
+        self.shake()
         last = when == 1.0 and self.time + taken.length >= self.end * (1 - 1e-15)
         self.time = self.end if last else self.time + when * taken.length
         for j, pattern in enumerate(self.patterns):
             if j not in self.at_zero and (pattern.slides or self.pinned[j]):
                 self.project(j, set(pattern.slides) | self.pinned[j], taken.reach[j])
+
+    def shake(self):
+        """Move every weight and preactivation by about its rounding, if the run is to be shaken."""
+        if self.random is None:
+            return
+        nudge = lambda x: x * (1 + EPSILON * self.random.uniform(-1, 1, size=x.shape))
+        self.w, self.z = nudge(self.w), nudge(self.z)
+        if self.both:
+            self.v = nudge(self.v)
 
     def meet(self, taken, hits, exits):
         """Decide at an event; a neuron that reaches zero has rules of its own."""

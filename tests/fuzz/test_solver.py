@@ -61,8 +61,27 @@ def test_reference_case(name):
         ),
         default=0.0,
     )
-    # 5.5e-12 was seen where a processor sums in another order; the comparison allows 1e-9.
-    assert error <= reference.tolerance(case, "event_time", 2e-11)
+    # A tenth of what the comparison asks of a run; 5.5e-12 is the largest that was seen.
+    assert error <= reference.tolerance(case, "event_time", 0.1 * compare.FLOOR)
+
+
+def test_shaking_shows_what_float64_leaves_open():
+    """Assert that rounding on the way moves a slide's end beside a fit, and nothing else.
+
+    The weight of that slide is made of pulls near their rounding: on some processors this solver
+    and the product end it 3e-7 apart, with the time of a program of 40 digits between them.
+    """
+    problem = draws.draw("repeated", 0, "square", "both")
+    once, shaken = solve(problem), [solve(problem, shaken=seed) for seed in range(compare.MOVES)]
+    spread = np.zeros(len(once.events))
+    for other in shaken:
+        assert [event[1:] for event in other.events] == [event[1:] for event in once.events]
+        gaps = [abs(a[0] / b[0] - 1) for a, b in zip(once.events, other.events, strict=True)]
+        spread = np.maximum(spread, gaps)
+    late = np.array([event[0] > 20.1 for event in once.events])
+    assert late.sum() == 1
+    assert np.all(spread[~late] < 1e-10)
+    assert np.all(spread[late] > 1e-8)
 
 
 @pytest.fixture(scope="module")
