@@ -62,8 +62,7 @@ def solve(problem, ts=(), nodes=18, tolerance=3e-15, shaken=None):
     With `shaken`, a seed, every step's end is moved by rounding once more, at random: what two
     such runs differ by is what float64 leaves open.
     """
-    flow = Flow(problem, ts, NODES[nodes], tolerance)
-    flow.random = None if shaken is None else np.random.default_rng(shaken)
+    flow = Flow(problem, ts, NODES[nodes], tolerance, shaken)
     try:
         with np.errstate(all="ignore"):
             flow.start()
@@ -84,7 +83,7 @@ def _imbalance(w, v):
 class Flow:
     """The state of a run."""
 
-    def __init__(self, problem, ts, nodes, tolerance):
+    def __init__(self, problem, ts, nodes, tolerance, shaken=None):
         self.nodes, self.tolerance = nodes, tolerance
         self.geometry = Geometry(problem["X"])
         self.targets, self.loss = np.asarray(problem["y"], float), problem["loss"]
@@ -104,7 +103,7 @@ class Flow:
         self.largest = np.zeros(len(self.v))  # of the inner weights, if the outer are fixed
         self.previous = None
         self.cells = None
-        self.random = None
+        self.random = None if shaken is None else np.random.default_rng(shaken)
         self.solution = Solution()
         self.imbalance = np.array([_imbalance(w, v) for w, v in zip(self.w, self.v, strict=True)])
 
@@ -318,7 +317,8 @@ class Flow:
         """Move every weight and preactivation by about its rounding, if the run is to be shaken."""
         if self.random is None:
             return
-        nudge = lambda x: x * (1 + EPSILON * self.random.uniform(-1, 1, size=x.shape))
+        uniform = self.random.uniform
+        nudge = lambda x: x * (1 + EPSILON * uniform(-1, 1, size=x.shape))
         self.w, self.z = nudge(self.w), nudge(self.z)
         if self.both:
             self.v = nudge(self.v)
