@@ -2,10 +2,12 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 
 import relu_flow as rf
+from relu_flow.study.declare.families import FAMILIES
 from relu_flow.study.declare.plan import Plan, describe
 
 TOML = """
@@ -179,6 +181,10 @@ def test_pairs_go_together():
 def test_every_family_can_be_planned(data, shape):
     (group,) = Plan.of(rf.Study(**changed(data=data))).groups
     assert (group.samples, group.features) == shape
+    family = FAMILIES[data["family"]]
+    fixed = lambda value: tuple(value) if isinstance(value, list) else value
+    settings = {name: fixed(value) for name, value in data.items() if name != "family"}
+    assert family.draw(jax.random.key(0), **settings).train == family.train
 
 
 def test_memory_of_a_large_plan_is_estimated_from_what_is_kept():

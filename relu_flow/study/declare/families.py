@@ -38,12 +38,14 @@ class Family:
             runs of one compiled program.
         required: The parameters that have no default.
         regression: Whether targets are real numbers, so that the loss is the square loss.
+        train: Which layers are trained where a study does not say.
     """
 
     draw: Callable[..., Problem]
     parameters: Mapping[str, Kind]
     required: tuple[str, ...] = ()
     regression: bool = False
+    train: Literal["both", "inner"] = "both"
 
 
 FAMILIES: dict[str, Family] = {
@@ -73,6 +75,7 @@ FAMILIES: dict[str, Family] = {
             "jitter": "real",
         },
         ("positives", "negatives", "angle"),
+        train="inner",
     ),
     "single_neuron": Family(
         lambda key, **settings: single_neuron(key, **settings)[0],

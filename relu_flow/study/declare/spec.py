@@ -305,8 +305,8 @@ class Study(BaseModel):
                 f"Argument `loss` must be 'square' for {self.data['family']}, whose targets are "
                 f"real numbers, but it is {self.loss!r}."
             )
-        own = "inner" if self.data["family"] == "two_clusters" else "both"
-        if self.initialiser["name"] == "multi_phase" and (self.train or own) != "inner":
+        train = self.train or FAMILIES[self.data["family"]].train
+        if self.initialiser["name"] == "multi_phase" and train != "inner":
             raise ValueError(
                 "Argument `train` must be 'inner' with the initialiser multi_phase, whose layers "
                 "have scales of their own, but it is 'both'."
