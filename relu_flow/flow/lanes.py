@@ -75,55 +75,98 @@ def solve_in_lanes(
         static = make_options(problem, network, **options)
         return Context.of(problem, network, end, times, tolerance, static)
 
-    made = eqx.filter_vmap(context)(problems, networks)
-    arrays, static = eqx.partition(made, eqx.is_array)
-    start = jnp.zeros((), made.t1.dtype)
-    total = jax.tree.leaves(arrays)[0].shape[0]
-    lanes = min(lanes, total)
+    runs = _Runs(*eqx.partition(eqx.filter_vmap(context)(problems, networks), eqx.is_array), keep)
+    queue = runs.queue(min(lanes, runs.total), count)
+    going = lambda queue: jnp.any(queue.index >= 0)
+    queue = jax.lax.while_loop(going, lambda queue: runs.iterate(queue, count), queue)
+    waits = queue.waits / jnp.maximum(queue.index.shape[0] * queue.iterations, 1)
+    return queue.kept, waits
 
-    def load(index) -> tuple[PyTree, State]:
+
+class _Runs(eqx.Module):
+    """All runs, and what is to be kept of each: what never changes while they go on."""
+
+    contexts: PyTree[Array]
+    static: PyTree = eqx.field(static=True)
+    keep: Keep = eqx.field(static=True)
+
+    @property
+    def total(self) -> int:
+        """How many runs there are."""
+        return jax.tree.leaves(self.contexts)[0].shape[0]
+
+    @property
+    def start(self) -> Float[Array, ""]:
+        """When all runs begin."""
+        return jnp.zeros((), self._whole(self.contexts).t1.dtype)
+
+    def _whole(self, arrays: PyTree[Array]) -> Context:
+        return eqx.combine(arrays, self.static)
+
+    def load(self, index: Int[Array, " lanes"]) -> tuple[PyTree[Array], State]:
         """Begin the runs of these numbers."""
-        at = jnp.clip(index, 0, total - 1)
-        contexts = jax.tree.map(lambda x: x[at], arrays)
-        return contexts, jax.vmap(lambda c: init(eqx.combine(c, static), start))(contexts)
+        at = jnp.clip(index, 0, self.total - 1)
+        contexts = jax.tree.map(lambda x: x[at], self.contexts)
+        return contexts, jax.vmap(lambda c: init(self._whole(c), self.start))(contexts)
 
-    def seen(contexts, states) -> PyTree[Array]:
+    def kept(self, contexts: PyTree[Array], states: State) -> PyTree[Array]:
         """Return what is to be kept of the runs in the lanes."""
 
-        def one(context, state):
-            context = eqx.combine(context, static)
-            return keep(context.problem, finish(context, state, start))
+        def one(arrays, state):
+            context = self._whole(arrays)
+            return self.keep(context.problem, finish(context, state, self.start))
 
         return jax.vmap(one)(contexts, states)
 
-    def step(queue: _Queue) -> _Queue:
+    def queue(self, lanes: int, count: Int[Array, ""]) -> _Queue:
+        """Begin the first runs, one a lane."""
+        number = jnp.arange(lanes, dtype=count.dtype)
+        contexts, states = self.load(number)
+        shapes = jax.eval_shape(self.kept, contexts, states)
+        return _Queue(
+            jnp.where(number < count, number, -1),
+            contexts,
+            states,
+            jnp.minimum(lanes, count),
+            jax.tree.map(lambda s: jnp.zeros((self.total, *s.shape[1:]), s.dtype), shapes),
+            jnp.zeros_like(self.start),
+            jnp.zeros_like(self.start),
+        )
+
+    def iterate(self, queue: _Queue, count: Int[Array, ""]) -> _Queue:
         """Iterate in every lane, and put new runs into those that have ended."""
+
+        def one(arrays, state):
+            context = self._whole(arrays)
+            state = iterate(context, state)
+            return state, going_on(context, state, context.options.max_steps)
+
         busy = queue.index >= 0
-        iterated, on = jax.vmap(_iterated(static))(queue.contexts, queue.states)
-        states = choose(busy, iterated, queue.states)
+        iterated, on = jax.vmap(one)(queue.contexts, queue.states)
         queue = eqx.tree_at(
             lambda q: (q.states, q.iterations, q.waits),
             queue,
             (
-                states,
+                choose(busy, iterated, queue.states),
                 queue.iterations + 1,
                 queue.waits + jnp.sum(~busy, dtype=queue.waits.dtype),
             ),
         )
         ended = busy & ~on
-        return jax.lax.cond(jnp.any(ended), lambda q: swap(q, ended), lambda q: q, queue)
+        refill = lambda queue: self._refill(queue, ended, count)
+        return jax.lax.cond(jnp.any(ended), refill, lambda queue: queue, queue)
 
-    def swap(queue: _Queue, ended: Bool[Array, " lanes"]) -> _Queue:
+    def _refill(self, queue: _Queue, ended: Bool[Array, " lanes"], count) -> _Queue:
         """Keep what has ended and begin what follows in the queue."""
-        slot = jnp.where(ended, queue.index, total)
+        row = jnp.where(ended, queue.index, self.total)
         kept = jax.tree.map(
-            lambda rows, new: rows.at[slot].set(new, mode="drop"),
+            lambda rows, new: rows.at[row].set(new, mode="drop"),
             queue.kept,
-            seen(queue.contexts, queue.states),
+            self.kept(queue.contexts, queue.states),
         )
         number = queue.following + jnp.cumsum(ended, dtype=count.dtype) - 1
         index = jnp.where(ended, jnp.where(number < count, number, -1), queue.index)
-        contexts, states = load(index)
+        contexts, states = self.load(index)
         begins = ended & (index >= 0)
         return _Queue(
             index,
@@ -134,27 +177,3 @@ def solve_in_lanes(
             queue.iterations,
             queue.waits,
         )
-
-    first = jnp.arange(lanes, dtype=count.dtype)
-    contexts, states = load(first)
-    shapes = jax.eval_shape(seen, contexts, states)
-    queue = _Queue(
-        jnp.where(first < count, first, -1),
-        contexts,
-        states,
-        jnp.minimum(lanes, count),
-        jax.tree.map(lambda s: jnp.zeros((total, *s.shape[1:]), s.dtype), shapes),
-        jnp.zeros((), start.dtype),
-        jnp.zeros((), start.dtype),
-    )
-    queue = jax.lax.while_loop(lambda q: jnp.any(q.index >= 0), step, queue)
-    return queue.kept, queue.waits / jnp.maximum(lanes * queue.iterations, 1)
-
-
-def _iterated(static: PyTree) -> Callable[[PyTree, State], tuple[State, Array]]:
-    def one(context: PyTree, state: State) -> tuple[State, Any]:
-        context = eqx.combine(context, static)
-        state = iterate(context, state)
-        return state, going_on(context, state, context.options.max_steps)
-
-    return one
