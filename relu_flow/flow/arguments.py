@@ -201,7 +201,7 @@ def positive(name: str, value: int) -> int:
     return value
 
 
-def slots(problem: Problem, max_slides: int | None) -> int:
+def slide_slots(problem: Problem, max_slides: int | None) -> int:
     """Return how many hyperplanes a neuron may slide on at once."""
     rank = problem.features if problem.basis is None else problem.basis.shape[-1]
     most = min(rank, problem.samples)

@@ -18,7 +18,7 @@ from .arguments import (
     check_solver,
     check_until,
     positive,
-    slots,
+    slide_slots,
     switch_slots,
 )
 from .forward import forward_only
@@ -52,7 +52,7 @@ def make_options(
         until=check_until(until, milestones),
         max_steps=positive("max_steps", max_steps),
         max_switches=switch_slots(max_switches, network.width, problem.samples),
-        max_slides=slots(problem, max_slides),
+        max_slides=slide_slots(problem, max_slides),
         dense=dense,
     )
 

@@ -19,6 +19,7 @@ push of `1e-16` beside a pull of order one may be known to all its digits, and d
 | `JUDGED` | coefficients | A push that vanishes with its first three derivatives vanishes: on the way to it a generic flow would meet it only in a problem made for the purpose. |
 | `ARRIVAL` | coefficients | Of the push that brings a neuron to a hyperplane: its velocity, and an acceleration where that is zero. On a way that ends as `e^-ct` they are rounding, but the next, `c^2` times the velocity, need not be: it says nothing of an arrival. |
 | `LATE` | `rtol` | By so much, relative to its time, a bound says that kinks of other neurons may move a switch before the pulls are told of them, or the step is cut. Where small pulls decide the bound is reached: ten times more, and switches came out `1e-9` late at `rtol` of `1e-12`; ten times less, and wide networks take steps for nothing. |
+| `SHORTEST` | eps times the step's start | A step cut shorter than that for a switch that its pulls do not decide would end where it began, but for rounding: it is taken undecided, and counted. |
 | `LEFT`, `PEAK` | the two highest coefficients; the root of kink times that | What the projection of a kink onto polynomials of degree 6 leaves, integrated up to any time, and at any time: found on a grid of kinks, reached by those at the ends of a step (see `tests/flow/test_kinks.py`). |
 | `CUT` | the time to an undecided switch | So short of it a step is cut; what other switches do up to the new step's own decision is then as much smaller. |
 | `GRAZING` | the fastest normal speed | A hit slower than that is told to the user as ill-conditioned; it decides nothing. Who leaves zero in such an angle to a hyperplane starts on it, and the rules decide. |
@@ -42,6 +43,7 @@ JUDGED = 4
 ARRIVAL = 2
 LATE = 1e2
 CUT = 1e-6
+SHORTEST = 64.0
 LEFT = 0.041
 PEAK = 1.41
 GRAZING = 1e-6

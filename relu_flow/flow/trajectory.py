@@ -50,13 +50,13 @@ class SwitchLog(eqx.Module):
 
     def append(
         self,
-        time: Float[Array, " lanes"],
-        neuron: Int[Array, " lanes"],
-        old: Int[Array, "lanes samples"],
-        new: Int[Array, "lanes samples"],
-        mask: Bool[Array, " lanes"],
+        time: Float[Array, " taken"],
+        neuron: Int[Array, " taken"],
+        old: Int[Array, "taken samples"],
+        new: Int[Array, "taken samples"],
+        mask: Bool[Array, " taken"],
     ) -> "SwitchLog":
-        """Write every entry in which the modes `old` and `new` differ, in lanes of `mask`.
+        """Write every entry in which the modes `old` and `new` differ, in taken of `mask`.
 
         `num` counts on beyond the size of the log, so that an overflow can be told.
         """

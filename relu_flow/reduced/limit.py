@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._trees import choose
 from .._types import FloatArrayLike, FloatScalarLike, is_traced
 from ..flow import summary
-from ..flow.arguments import check_arguments, slots, switch_slots
+from ..flow.arguments import check_arguments, slide_slots, switch_slots
 from ..flow.forward import forward_only
 from ..flow.method.frame import Neurons
 from ..flow.results import RESULTS
@@ -311,7 +311,7 @@ def limit_flow(
         network,
         start,
         switch_slots(max_switches, network.width, problem.samples),
-        slots(problem, max_slides),
+        slide_slots(problem, max_slides),
     )
     end = jnp.where(end < for_ever, end, jnp.inf)
     if is_traced(*jax.tree.leaves((limit, end, ts))):

@@ -84,7 +84,7 @@ def test_search_over_many_takes_what_is_negative_at_once(rise):
     coefficients = jnp.asarray(
         np.stack([with_roots(0.1), np.resize(violated, with_roots(0.1).size)])
     )
-    first = first_violation(coefficients, to_bernstein(coefficients), lanes=1)
+    first = first_violation(coefficients, to_bernstein(coefficients), together=1)
     assert int(first.index) == 1
     assert float(first.time) == 0.0
 

@@ -21,7 +21,7 @@ from ..results import RESULTS
 from ..surface.influence import Influence, influence, misleads
 from ..surface.neurons import Arrival, ConstrainedStep, pass_through
 from ..surface.step import Step, may_switch, step_limits
-from ..surface.step_size import StepSize, allowed_step_size, converged
+from ..surface.step_size import StepSize, allowed_step_size, same_correction
 from ..surface.zero import leave_zero, rest_until
 from ..tolerances import CUT
 from .context import Context
@@ -55,7 +55,7 @@ def iterate(context: Context, state: State) -> State:
     step, limits, size = expand(context, state)
     crossed = cross(context, state, step, limits, size)
     attempt, given_up = converge(context, state.attempt, step, size, crossed)
-    attempt, records, end = search(context, state, attempt, size, crossed)
+    attempt, records, end = look_for_milestones(context, state, attempt, size, crossed)
     return commit(context, state, step, crossed, attempt, records, end, given_up)
 
 
@@ -143,7 +143,7 @@ def converge(
     arrival, searching = crossed.arrival, attempt.searching
     expansions = attempt.expansions + (~searching).astype(jnp.int32)
     exhausted = expansions >= _EXPANSIONS * _HALVINGS
-    same = converged(arrival.correction, attempt.correction, size, context.rtol)
+    same = same_correction(arrival.correction, attempt.correction, size, context.rtol)
     apart = size.corrects & ~searching & ~same
     undecided, before = _undecided(context, step, size, crossed)
     undecided = undecided & ~searching & ~apart
@@ -159,15 +159,17 @@ def converge(
     length = jnp.where(halved, 0.5 * size.length, size.length)
     length = jnp.where(cut, jnp.minimum(before, size.length), length)
     # Of the first switch there was but a bound.
-    first = jnp.maximum(size.first, (1 - CUT) * jnp.minimum(arrival.first, size.length))
-    first = jnp.where(searching, size.first, first)
+    first = jnp.maximum(size.kinks_from, (1 - CUT) * jnp.minimum(arrival.first_switch, size.length))
+    first = jnp.where(searching, size.kinks_from, first)
     # What a step of another length does is not known.
     found = jnp.where(halved | cut, 0.0, arrival.correction)
     new = Attempt(
         expansions=expansions,
         correction=jnp.where(done, attempt.correction, found),
         size=eqx.tree_at(
-            lambda s: (s.length, s.corrects, s.first), size, (length, size.corrects | tell, first)
+            lambda s: (s.length, s.corrects, s.kinks_from),
+            size,
+            (length, size.corrects | tell, first),
         ),
         stiff=step.stiff,
         tried=attempt.tried | (step.sweeps > 0),
@@ -188,18 +190,18 @@ def _undecided(context: Context, step: Step, size: StepSize, crossed: Crossed):
     short of the switch by `CUT`.
     """
     arrival = crossed.arrival
-    behind = jnp.maximum((1 + CUT) * arrival.first, (1 + 3 * CUT) * size.first)
+    behind = jnp.maximum((1 + CUT) * arrival.first_switch, (1 + 3 * CUT) * size.kinks_from)
     behind = jnp.maximum(behind, CUT * step.available)
     longer = size.length > (1 + CUT) * behind
     misled = misleads(
-        context.frame, step, crossed.influence, arrival.modes, arrival.speed, arrival.first,
+        context.frame, step, crossed.influence, arrival.modes, arrival.speed, arrival.first_switch,
         size.length,
     )  # fmt: skip
     undecided = jnp.isfinite(arrival.decide_by) | (longer & misled)
     return undecided, jnp.where(longer, behind, arrival.decide_by)
 
 
-def search(
+def look_for_milestones(
     context: Context, state: State, attempt: Attempt, size: StepSize, crossed: Crossed
 ) -> tuple[Attempt, Records, Float[Array, ""]]:
     """Look for milestones; return the attempt, the records, and when the step ends."""

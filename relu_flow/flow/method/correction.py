@@ -28,7 +28,7 @@ def no_correction(samples: int, dtype) -> Float[Array, "degrees samples"]:
 
 
 def projected_beyond(
-    clock: Float[Array, " lanes"],
+    clock: Float[Array, " taken"],
     length: Float[Array, ""],
     difference,
 ) -> Float[Array, "degrees samples"]:

@@ -23,15 +23,15 @@ class Motion(eqx.Module):
     """Neurons moving in known pulls, as power series about their own local time.
 
     Attributes:
-        pull: The pulls; the axis `lanes` is 1 if the time is the same for all.
+        pull: The pulls; the axis `taken` is 1 if the time is the same for all.
         doubt: Rounding errors of the first coefficients of `pull`.
         outer: Outer weights.
         rate: Factor of the inner weights' equation.
         drive: Sum of active pulls times inputs.
     """
 
-    pull: Float[Array, "order lanes samples"]
-    doubt: Float[Array, "judged lanes samples"]
+    pull: Float[Array, "order taken samples"]
+    doubt: Float[Array, "judged taken samples"]
     outer: Float[Array, "order width"]
     rate: Float[Array, " width"]
     drive: Float[Array, "order width features"]
@@ -123,7 +123,7 @@ def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, along_
     return jnp.concatenate([jnp.moveaxis(below, 0, 2), jnp.moveaxis(above, 0, 2)], axis=1)
 
 
-def _at_slides(array: Float[Array, "order lanes samples"], slides: Int[Array, "width slides"]):
+def _at_slides(array: Float[Array, "order taken samples"], slides: Int[Array, "width slides"]):
     """Return the entries of the slots' samples, zero for unused slots."""
     padded = jnp.pad(array, ((0, 0), (0, 0), (0, 1)))
     spread = jnp.broadcast_to(padded, (array.shape[0], slides.shape[0], padded.shape[2]))

@@ -14,10 +14,10 @@ _SAME = 4.0
 
 
 class _Corral(eqx.Module):
-    """Points that the nearest one is a mean of, and with which weights; free slots have none."""
+    """Points that the nearest one is a mean of, and with which weights; free corral have none."""
 
-    index: Int[Array, " slots"]
-    weight: Float[Array, " slots"]
+    index: Int[Array, " corral"]
+    weight: Float[Array, " corral"]
     tries: Int[Array, ""]
 
 
@@ -46,7 +46,7 @@ def nearest(points: Float[Array, "points features"]) -> Nearest:
     """
     size = jnp.max(jnp.abs(points))
     scaled = points / jnp.where(size > 0, size, 1.0)
-    slots = points.shape[1] + 1
+    corral = points.shape[1] + 1
     resolution = _SAME * eps(points)
 
     def products(corral: _Corral):
@@ -78,8 +78,8 @@ def nearest(points: Float[Array, "points features"]) -> Nearest:
 
     first = jnp.argmin(jnp.sum(scaled**2, axis=1)).astype(jnp.int32)
     start = _Corral(
-        jnp.full(slots, first),
-        jnp.zeros(slots, points.dtype).at[0].set(1.0),
+        jnp.full(corral, first),
+        jnp.zeros(corral, points.dtype).at[0].set(1.0),
         jnp.zeros((), jnp.int32),
     )
     corral = jax.lax.while_loop(going_on, add, start)
@@ -87,11 +87,11 @@ def nearest(points: Float[Array, "points features"]) -> Nearest:
     return Nearest(size * point, jnp.min(product) > 0)
 
 
-def _edges(chosen: Float[Array, "slots features"], used, base) -> Float[Array, "slots features"]:
+def _edges(chosen: Float[Array, "corral features"], used, base) -> Float[Array, "corral features"]:
     return jnp.where(used[:, None], chosen - chosen[base][None], 0.0)
 
 
-def _drop(chosen: Float[Array, "slots features"]):
+def _drop(chosen: Float[Array, "corral features"]):
     """Return a step towards the point of an affine hull nearest to zero, or to its first border."""
 
     def step(state):

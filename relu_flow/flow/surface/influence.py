@@ -13,7 +13,7 @@ from ..._norm import norm
 from ..._series import evaluate
 from ...model.switch import ACTIVE
 from ..method.frame import Frame
-from ..tolerances import CUT, LEFT, PEAK, eps
+from ..tolerances import CUT, LEFT, PEAK, SHORTEST, eps
 from .modes import Modes, entry
 from .step import Step, series_size
 from .step_size import StepSize
@@ -23,13 +23,13 @@ class Influence(eqx.Module):
     """What the switches of other neurons may do to a step's pulls, beyond their correction.
 
     Attributes:
-        first: Before which time no neuron switches.
+        kinks_from: Before which time no neuron switches.
         has_correction: Whether the pulls were given a correction.
         drift: Bounds of the velocity that the step's switches give each pull.
         left: What the correction leaves, integrated over time.
     """
 
-    first: Float[Array, ""]
+    kinks_from: Float[Array, ""]
     has_correction: Bool[Array, ""]
     drift: Float[Array, " samples"]
     left: Float[Array, " samples"]
@@ -40,17 +40,17 @@ class Influence(eqx.Module):
         nothing = jnp.zeros(samples, dtype)
         return cls(jnp.zeros((), dtype), jnp.array(False), nothing, nothing)
 
-    def drift_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
+    def drift_at(self, clock: Float[Array, " taken"]) -> Float[Array, "taken samples"]:
         """Bound what the switches up to a time have done to each pull.
 
         What is left of a corrected kink is so high for so long that its integral is `left`.
         """
-        since = jnp.maximum(clock - self.first, 0.0)[:, None] * self.drift[None]
+        since = jnp.maximum(clock - self.kinks_from, 0.0)[:, None] * self.drift[None]
         return jnp.where(self.has_correction, PEAK * jnp.sqrt(self.left * self.drift)[None], since)
 
-    def area_at(self, clock: Float[Array, " lanes"]) -> Float[Array, "lanes samples"]:
+    def area_at(self, clock: Float[Array, " taken"]) -> Float[Array, "taken samples"]:
         """Bound the integral of that over time, in which what is left cancels."""
-        since = 0.5 * jnp.maximum(clock - self.first, 0.0)[:, None] ** 2 * self.drift[None]
+        since = 0.5 * jnp.maximum(clock - self.kinks_from, 0.0)[:, None] ** 2 * self.drift[None]
         return jnp.where(self.has_correction, self.left[None], since)
 
 
@@ -80,7 +80,7 @@ def influence(
     bent = jnp.sum(jnp.where(feels, turned, 0.0), axis=0)
     left = LEFT * size.length * jnp.sum(jnp.abs(correction[-2:]), axis=0)
     return Influence(
-        first=size.first,
+        kinks_from=size.kinks_from,
         has_correction=jnp.any(correction != 0),
         drift=step.curvature * (crossed + bent),
         left=step.curvature * left,
@@ -93,15 +93,15 @@ def misleads(
     influence: Influence,
     modes: Modes,
     speed: Float[Array, "width samples"],
-    first: Float[Array, ""],
+    first_switch: Float[Array, ""],
     length: Float[Array, ""],
 ) -> Bool[Array, ""]:
     """Return whether switches within the step move a later one by more than may be.
 
     `modes` are those at the end of the step, at `length`, and `speed` how fast preactivations
-    move there; `first` is when the first neuron switched.
+    move there; `first_switch` is when the first neuron switched.
     """
-    influence = eqx.tree_at(lambda i: i.first, influence, jnp.minimum(first, length))
+    influence = eqx.tree_at(lambda i: i.kinks_from, influence, jnp.minimum(first_switch, length))
     area = influence.area_at(length[None])
     active = (step.modes.side == ACTIVE) | (modes.side == ACTIVE)
     rate = step.rates.inner_rate * series_size(step.series.outer[..., None], length)
@@ -112,19 +112,19 @@ def misleads(
     return jnp.any(wrong & (height != 0) & frame.own[None])
 
 
-def decide_by(
+def latest_decision(
     frame: Frame,
     step: Step,
     influence: Influence,
     modes: Modes,
-    outer: Float[Array, "order lanes"],
-    rate: Float[Array, " lanes"],
-    limit: Float[Array, "order lanes"],
-    index: Int[Array, " lanes"],
-    moved: Float[Array, " lanes"],
-    clock: Float[Array, " lanes"],
-    unsure: Bool[Array, " lanes"],
-) -> Float[Array, " lanes"]:
+    outer: Float[Array, "order taken"],
+    rate: Float[Array, " taken"],
+    limit: Float[Array, "order taken"],
+    index: Int[Array, " taken"],
+    moved: Float[Array, " taken"],
+    clock: Float[Array, " taken"],
+    unsure: Bool[Array, " taken"],
+) -> Float[Array, " taken"]:
     """Return before when the step has to end if its pulls do not decide a switch, else `inf`.
 
     They do not if what other neurons' switches may have done to the pulls could change which
@@ -164,6 +164,6 @@ def decide_by(
     late = off / jnp.where(slope > 0, slope, jnp.inf)
     doubtful = unsure | (late > step.lateness * (begun + clock))
     # A step that ends any sooner would not get on: its end would be its start, but for rounding.
-    doubtful = doubtful & (clock > 64 * eps(clock) * begun)
+    doubtful = doubtful & (clock > SHORTEST * eps(clock) * begun)
     cut = jnp.maximum((1 - CUT) * clock - 2 * late, 0.5 * clock)
     return jnp.where(doubtful, cut, jnp.inf)

@@ -87,8 +87,8 @@ def reconciled(
 
 
 def entry(
-    array: Float[Array, "lanes samples"], index: Int[Array, " lanes"]
-) -> Float[Array, " lanes"]:
+    array: Float[Array, "taken samples"], index: Int[Array, " taken"]
+) -> Float[Array, " taken"]:
     """Return one entry a row, the last if there are not as many."""
     column = jnp.minimum(index, array.shape[1] - 1)[:, None]
     return jnp.take_along_axis(array, column, axis=1)[:, 0]

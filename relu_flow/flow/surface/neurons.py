@@ -22,7 +22,7 @@ from ..tolerances import AT_ZERO, BEHIND, GRAZING, VANISHED, eps
 from ..trajectory import SwitchLog
 from .constraints import Motion, constraints
 from .filippov import Decision, resolve
-from .influence import Influence, decide_by
+from .influence import Influence, latest_decision
 from .modes import Modes, entry
 from .roots import FirstViolation, first_violation
 from .slides import dependent
@@ -32,7 +32,7 @@ from .zero import at_rest, must_leave, spanned, straight_on, vanishes
 # On a CPU more neurons at a time cost more arithmetic than they save rounds: at width 1000 with
 # 100 samples 8 / 64 / 512 take 9.0 / 11.7 / 17.2 s. (On an H200 8 / 64 / 1024 take 4.9 / 1.6 /
 # 0.46 s, but a batch of 1024 small networks half as fast with 50 as with 8.)
-_LANES = 8
+_AT_A_TIME = 8
 
 
 class Counts(eqx.Module):
@@ -85,7 +85,7 @@ class Arrival(eqx.Module):
         log: The switches.
         counts: The counts.
         correction: What the neurons put out beyond the step's frozen pattern, projected.
-        first: When the first neuron switches; `inf` if none does.
+        first_switch: When the first neuron switches; `inf` if none does.
         decide_by: Before when the step has to end for a switch that its pulls do not decide;
             `inf` if there is none.
     """
@@ -96,11 +96,11 @@ class Arrival(eqx.Module):
     log: SwitchLog
     counts: Counts
     correction: Float[Array, "degrees samples"]
-    first: Float[Array, ""]
+    first_switch: Float[Array, ""]
     decide_by: Float[Array, ""]
 
 
-class _Lanes(eqx.Module):
+class _Travellers(eqx.Module):
     """Neurons on their way through a step; the axis `width` counts them.
 
     `clock` is the time since the step's start about which the series are expanded, `trusted`
@@ -115,20 +115,20 @@ class _Lanes(eqx.Module):
     modes: Modes
     logged: Int[Array, "width samples"]
 
-    def take(self, chosen: Int[Array, " lanes"]) -> "_Lanes":
+    def take(self, chosen: Int[Array, " taken"]) -> "_Travellers":
         """Return some of the neurons."""
         rows = lambda array: jnp.take(array, chosen, axis=0, mode="clip")
         columns = lambda array: jnp.take(array, chosen, axis=1, mode="clip")
-        return _Lanes(
+        return _Travellers(
             rows(self.clock), rows(self.trusted), columns(self.inner), columns(self.outer),
             rows(self.limits), jax.tree.map(rows, self.modes), rows(self.logged),
         )  # fmt: skip
 
-    def put(self, chosen: Int[Array, " lanes"], some: "_Lanes") -> "_Lanes":
+    def put(self, chosen: Int[Array, " taken"], some: "_Travellers") -> "_Travellers":
         """Return all neurons, some of them replaced; an index of `width` puts nothing."""
         rows = lambda array, new: array.at[chosen].set(new, mode="drop")
         columns = lambda array, new: array.at[:, chosen].set(new, mode="drop")
-        return _Lanes(
+        return _Travellers(
             rows(self.clock, some.clock), rows(self.trusted, some.trusted),
             columns(self.inner, some.inner), columns(self.outer, some.outer),
             rows(self.limits, some.limits), jax.tree.map(rows, self.modes, some.modes),
@@ -163,7 +163,7 @@ def pass_through(
     """
     step, limits = constrained.step, constrained.limits
     width, samples = step.series.outer.shape[1], frame.inputs.shape[0]
-    state = _Lanes(
+    state = _Travellers(
         clock=jnp.zeros(width, length.dtype),
         trusted=jnp.broadcast_to(length, (width,)),
         inner=step.series.inner,
@@ -181,17 +181,17 @@ def pass_through(
         log=log,
         counts=counts,
         correction=no_correction(samples, length.dtype),
-        first=jnp.full_like(length, jnp.inf),
+        first_switch=jnp.full_like(length, jnp.inf),
         decide_by=jnp.full_like(length, jnp.inf),
     )
-    lanes = min(_LANES, width)
+    together = min(_AT_A_TIME, width)
     # Far beyond what a neuron can need, sixteen switches at each hyperplane and 256 more: only
     # inconsistent modes go round for ever, and end here, with a code.
-    budget = (256 + 16 * samples) * (1 + width // lanes)
+    budget = (256 + 16 * samples) * (1 + width // together)
 
     def body(carry):
         state, pending, arrival, rounds = carry
-        (chosen,) = jnp.nonzero(pending, size=lanes, fill_value=width)
+        (chosen,) = jnp.nonzero(pending, size=together, fill_value=width)
         some, finished, arrival = _round(
             frame, constrained, length, chosen, state.take(chosen), arrival, record
         )
@@ -228,14 +228,14 @@ class _Meeting(eqx.Module):
     """
 
     first: FirstViolation
-    switches: Bool[Array, " lanes"]
-    moved: Float[Array, " lanes"]
-    clock: Float[Array, " lanes"]
-    arrived: Bool[Array, " lanes"]
-    inner: Float[Array, "lanes features"]
-    outer: Float[Array, " lanes"]
-    pull: Float[Array, "order lanes samples"]
-    doubt: Float[Array, "judged lanes samples"]
+    switches: Bool[Array, " taken"]
+    moved: Float[Array, " taken"]
+    clock: Float[Array, " taken"]
+    arrived: Bool[Array, " taken"]
+    inner: Float[Array, "taken features"]
+    outer: Float[Array, " taken"]
+    pull: Float[Array, "order taken samples"]
+    doubt: Float[Array, "judged taken samples"]
 
 
 def _round(
@@ -243,7 +243,7 @@ def _round(
     constrained: ConstrainedStep,
     length,
     chosen,
-    old: _Lanes,
+    old: _Travellers,
     arrival: Arrival,
     record,
 ):
@@ -257,7 +257,7 @@ def _round(
     at_zero = vanishes(frame, old.modes, meeting.inner, way, change.independent)
     at_zero = meeting.switches & at_zero
     modes, inner = _through_zero(frame, old, meeting, modes, at_zero)
-    by = decide_by(
+    by = latest_decision(
         frame, step, constrained.influence, old.modes, old.outer, rates.inner_rate,
         old.limit(meeting.first.index), meeting.first.index, meeting.moved, meeting.clock,
         change.unsure,
@@ -285,13 +285,13 @@ def _round(
         log=log,
         counts=counts,
         correction=arrival.correction + beyond,
-        first=jnp.minimum(arrival.first, switched),
+        first_switch=jnp.minimum(arrival.first_switch, switched),
         decide_by=jnp.minimum(arrival.decide_by, by),
     )
     return new, finished, arrival
 
 
-def _meet(step: Step, length, live, old: _Lanes) -> _Meeting:
+def _meet(step: Step, length, live, old: _Travellers) -> _Meeting:
     """Find where each neuron's modes are wrong next, and take it there."""
     ahead = jnp.minimum(old.trusted, length - old.clock)
     first = jax.vmap(first_violation)(*scaled_bernstein(old.limits, ahead))
@@ -303,8 +303,8 @@ def _meet(step: Step, length, live, old: _Lanes) -> _Meeting:
     return _Meeting(first, switches, moved, clock, arrived, inner, outer, *step.pulls_at(clock))
 
 
-def _switch(frame: Frame, influence: Influence, old: _Lanes, meeting: _Meeting):
-    """Apply the rule at the hyperplane to the lanes that switch."""
+def _switch(frame: Frame, influence: Influence, old: _Travellers, meeting: _Meeting):
+    """Apply the rule at the hyperplane to the neurons that switch."""
     index, moved, inner = meeting.first.index, meeting.moved, meeting.inner
     height = heights_at(frame, old.modes, old.limits, moved)
     # Who meets a hyperplane meets those that depend on it and on its slides at once.
@@ -324,7 +324,7 @@ def _switch(frame: Frame, influence: Influence, old: _Lanes, meeting: _Meeting):
     return change, choose(meeting.switches, change.modes, modes)
 
 
-def _through_zero(frame: Frame, old: _Lanes, meeting: _Meeting, modes: Modes, at_zero):
+def _through_zero(frame: Frame, old: _Travellers, meeting: _Meeting, modes: Modes, at_zero):
     """Let those that have come to zero rest there, or go straight on."""
     inner = jnp.where(at_zero[:, None] & spanned(frame)[None], 0.0, meeting.inner)
     size = jnp.max(jnp.abs(old.modes.height) / frame.norms[None], axis=1)
@@ -349,7 +349,7 @@ def _expanded(frame: Frame, step: Step, length, rates: Frozen, meeting: _Meeting
     left = length - meeting.clock
     _, bernstein = scaled_bernstein(limits, left)
     clear = ~jnp.any(bernstein < 0, axis=(1, 2)) & (trusted >= left)
-    new = _Lanes(meeting.clock, trusted, *series, limits, modes, modes.side)
+    new = _Travellers(meeting.clock, trusted, *series, limits, modes, modes.side)
     return new, clear | meeting.arrived, jnp.any(bernstein[..., 0] < 0, axis=1)
 
 
@@ -372,18 +372,18 @@ def _beyond(
     constrained: ConstrainedStep,
     length,
     amplitude,
-    old: _Lanes,
-    new: _Lanes,
+    old: _Travellers,
+    new: _Travellers,
     moved,
     live,
 ):
-    """Project what the lanes put out on their new course beyond what they did on the old."""
+    """Project what those taken put out on their new course beyond what they did on the old."""
     amplitude = jnp.where(live, amplitude, 0.0)[:, None]
 
-    def outputs(lanes: _Lanes, offset: Float[Array, "lanes nodes"]):
-        inner = evaluate(lanes.inner[:, :, None, :], offset[..., None])
-        outer = evaluate(lanes.outer[:, :, None], offset)
-        active = (lanes.modes.side == ACTIVE).astype(offset.dtype)[:, None, :]
+    def outputs(some: _Travellers, offset: Float[Array, "taken nodes"]):
+        inner = evaluate(some.inner[:, :, None, :], offset[..., None])
+        outer = evaluate(some.outer[:, :, None], offset)
+        active = (some.modes.side == ACTIVE).astype(offset.dtype)[:, None, :]
         return (amplitude * outer)[..., None] * (active * (inner @ frame.inputs.T))
 
     def difference(offset):

@@ -59,18 +59,18 @@ def lower_bound(bernstein: Float[Array, "*batch order"]) -> Float[Array, " *batc
     return jnp.where(start[..., 0] < 0, 0.0, bound)
 
 
-def _sign_changes(bernstein: Float[Array, "lanes order"]) -> Int[Array, " lanes"]:
+def _sign_changes(bernstein: Float[Array, "polynomials order"]) -> Int[Array, " polynomials"]:
     """Count sign changes along each row; a zero counts as positive, so never too few."""
     negative = bernstein < 0
     return jnp.sum(negative[:, 1:] != negative[:, :-1], axis=1)
 
 
 class _Isolation(eqx.Module):
-    low: Float[Array, " lanes"]
-    high: Float[Array, " lanes"]
-    bernstein: Float[Array, "lanes order"]
-    searching: Bool[Array, " lanes"]
-    found: Bool[Array, " lanes"]
+    low: Float[Array, " polynomials"]
+    high: Float[Array, " polynomials"]
+    bernstein: Float[Array, "polynomials order"]
+    searching: Bool[Array, " polynomials"]
+    found: Bool[Array, " polynomials"]
     touches: Int[Array, ""]
 
 
@@ -99,16 +99,16 @@ def _classify(state: _Isolation) -> _Isolation:
     )
 
 
-def _isolate(coefficients: Float[Array, "lanes order"]) -> _Isolation:
+def _isolate(coefficients: Float[Array, "polynomials order"]) -> _Isolation:
     """Find for each polynomial an interval that holds its first root and no other."""
-    lanes, order = coefficients.shape
-    zero = jnp.zeros(lanes, coefficients.dtype)
+    number, order = coefficients.shape
+    zero = jnp.zeros(number, coefficients.dtype)
     start = _Isolation(
         low=zero,
         high=zero + 1,
         bernstein=to_bernstein(coefficients),
-        searching=jnp.ones(lanes, bool),
-        found=jnp.zeros(lanes, bool),
+        searching=jnp.ones(number, bool),
+        found=jnp.zeros(number, bool),
         touches=jnp.zeros((), int),
     )
 
@@ -122,8 +122,8 @@ def _isolate(coefficients: Float[Array, "lanes order"]) -> _Isolation:
 
 
 def _polish(
-    coefficients: Float[Array, "lanes order"], isolation: _Isolation
-) -> Float[Array, " lanes"]:
+    coefficients: Float[Array, "polynomials order"], isolation: _Isolation
+) -> Float[Array, " polynomials"]:
     """Refine isolated roots to rounding: Newton's method kept inside the bracket."""
     series = coefficients.T
     derivative = series[1:] * jnp.arange(1.0, series.shape[0], dtype=series.dtype)[:, None]
@@ -160,8 +160,8 @@ def _polish(
 
 
 def first_roots(
-    coefficients: Float[Array, "lanes order"],
-) -> tuple[Float[Array, " lanes"], Int[Array, ""]]:
+    coefficients: Float[Array, "polynomials order"],
+) -> tuple[Float[Array, " polynomials"], Int[Array, ""]]:
     """Find for each polynomial its first root in (0, 1] at which it turns negative.
 
     Args:
@@ -207,7 +207,7 @@ def first_violation(
     bernstein: Float[Array, "polynomials order"],
     delay: Float[Array, " polynomials"] | None = None,
     floor: Float[Array, " polynomials"] | None = None,
-    lanes: int = 2,
+    together: int = 2,
 ) -> FirstViolation:
     """Find the first polynomial that turns negative on (0, 1].
 
@@ -216,14 +216,14 @@ def first_violation(
         bernstein: The same in Bernstein form.
         delay: Added to each root before the smallest is taken; `inf` leaves one out.
         floor: What a root plus delay is raised to if it is smaller.
-        lanes: How many polynomials are solved at a time.
+        together: How many polynomials are solved at a time.
 
     Returns:
         The smallest of the roots so raised. None is missed: each polynomial either is
         non-negative by its Bernstein coefficients, or has a lower bound of its first
         root that is beyond the answer, or was solved.
     """
-    lanes = min(lanes, coefficients.shape[0])
+    together = min(together, coefficients.shape[0])
     candidate = jnp.any(bernstein < 0, axis=1)
     root = jnp.where(candidate, lower_bound(bernstein), jnp.inf)
     delay = jnp.zeros_like(root) if delay is None else delay
@@ -241,7 +241,7 @@ def first_violation(
     def solve_best(state):
         root, solved, touches = state
         open_key = jnp.where(solved, jnp.inf, keys(root))
-        chosen = _smallest(open_key, lanes)
+        chosen = _smallest(open_key, together)
         found, touched = first_roots(coefficients[chosen])
         return root.at[chosen].set(found), solved.at[chosen].set(True), touches + touched
 

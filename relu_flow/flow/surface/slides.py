@@ -75,7 +75,7 @@ def onto_slides(
     return jax.lax.cond(sliding, projected, lambda inner: inner, inner)
 
 
-def dependent(frame: Frame, modes: Modes, r: Int[Array, " lanes"]) -> Bool[Array, "lanes samples"]:
+def dependent(frame: Frame, modes: Modes, r: Int[Array, " taken"]) -> Bool[Array, "taken samples"]:
     """Return the inputs in the span of input `r` and of those slid on."""
     size = frame.norms[None] ** 2
     square, product = jnp.broadcast_to(size, modes.side.shape), frame.gram[r]

@@ -57,13 +57,13 @@ class Step(eqx.Module):
     lateness: Float[Array, ""]
 
     def pulls_at(
-        self, clock: Float[Array, " lanes"]
-    ) -> tuple[Float[Array, "order lanes samples"], Float[Array, "judged lanes samples"]]:
+        self, clock: Float[Array, " taken"]
+    ) -> tuple[Float[Array, "order taken samples"], Float[Array, "judged taken samples"]]:
         """Return the pulls re-expanded about each time, and their rounding errors."""
         pull = self.series.pull
         return _shifted(pull, clock), self.doubt(_shifted(jnp.abs(pull), clock)[:JUDGED])
 
-    def doubt(self, size: Float[Array, "judged lanes samples"]):
+    def doubt(self, size: Float[Array, "judged taken samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.
 
         Those that coefficients are made with enter coefficient m divided by the m-th power of
@@ -141,7 +141,7 @@ def may_switch(
 
 
 def _shifted(
-    series: Float[Array, "order samples"], t: Float[Array, " lanes"]
-) -> Float[Array, "order lanes samples"]:
+    series: Float[Array, "order samples"], t: Float[Array, " taken"]
+) -> Float[Array, "order taken samples"]:
     """Re-expand a series about several times."""
     return jnp.einsum("kml,ln->mkn", shift_matrix(t, series.shape[0]), series)

@@ -46,7 +46,7 @@ class StepSize(eqx.Module):
     Attributes:
         length: In the step's unit of time.
         corrects: Whether some switch is not negligible, so that corrections are collected.
-        first: Before which time no neuron switches.
+        kinks_from: Before which time no neuron switches.
         sensitivity: By how much a neuron changes over a unit of time, relative to its size, per
             change of each output.
         kinks: How much a switch changes the velocity of the outputs: of the neuron's own sample
@@ -56,7 +56,7 @@ class StepSize(eqx.Module):
 
     length: Float[Array, ""]
     corrects: Bool[Array, ""]
-    first: Float[Array, ""]
+    kinks_from: Float[Array, ""]
     sensitivity: Float[Array, " samples"]
     kinks: tuple[Float[Array, "width samples"], Float[Array, "width samples"]]
 
@@ -103,7 +103,7 @@ def allowed_step_size(
 
     def search():
         return first_violation(
-            flatten(scaled), flatten(bernstein), flatten(delay), flatten(floor), lanes=4
+            flatten(scaled), flatten(bernstein), flatten(delay), flatten(floor), together=4
         ).key
 
     nothing = lambda: jnp.full((), jnp.inf, available.dtype)
@@ -119,7 +119,7 @@ def allowed_step_size(
     return StepSize(available * jnp.minimum(key, 1.0), corrects, earliest, sensitivity, kinks)
 
 
-def converged(
+def same_correction(
     new: Float[Array, "degrees samples"],
     old: Float[Array, "degrees samples"],
     size: StepSize,

@@ -41,7 +41,7 @@ def smallest_drive(frame: Frame, pull: Float[Array, " samples"]) -> Nearest:
     return eqx.tree_at(lambda n: n.outside, found, found.outside & clear & frame.watched)
 
 
-def must_leave(frame: Frame, pull: Float[Array, "lanes samples"], rests: Bool[Array, " lanes"]):
+def must_leave(frame: Frame, pull: Float[Array, "taken samples"], rests: Bool[Array, " taken"]):
     """Return which neurons at zero do not stay there; where it is not known, all of them."""
     if not frame.patterns.shape[0]:
         return jnp.full(rests.shape, True)
@@ -123,10 +123,10 @@ def leave_zero(
 def vanishes(
     frame: Frame,
     modes: Modes,
-    inner: Float[Array, "lanes features"],
-    way: Float[Array, " lanes"],
-    independent: Bool[Array, " lanes"],
-) -> Bool[Array, " lanes"]:
+    inner: Float[Array, "taken features"],
+    way: Float[Array, " taken"],
+    independent: Bool[Array, " taken"],
+) -> Bool[Array, " taken"]:
     """Return whose inner weights are zero, within the span of the inputs.
 
     Who slides on all but one dimension and meets another hyperplane is at zero, whatever
@@ -146,7 +146,7 @@ def vanishes(
     return (cornered | (norm(inner) <= size)) & (frame.rank > 1)
 
 
-def at_rest(modes: Modes, resting: Bool[Array, " lanes"]) -> Modes:
+def at_rest(modes: Modes, resting: Bool[Array, " taken"]) -> Modes:
     """Return the modes with some neurons at zero: on no side and no slide."""
     row = resting[:, None]
     return Modes(
@@ -158,7 +158,7 @@ def at_rest(modes: Modes, resting: Bool[Array, " lanes"]) -> Modes:
 
 
 def straight_on(
-    frame: Frame, modes: Modes, height: Float[Array, "lanes samples"], through
+    frame: Frame, modes: Modes, height: Float[Array, "taken samples"], through
 ) -> Modes:
     """Return the modes of neurons that go on straight through zero, by next to nothing.
 
