@@ -54,11 +54,8 @@ def test_nodes_are_those_of_radau():
     assert abs(few.quadrature[-1] @ few.nodes**5 - 1 / 6) > 1e-4
 
 
-def test_the_kernel_is_the_velocity_of_the_outputs_by_the_pulls():
-    """Assert that each column is the derivative of the outputs along the flow of one pull.
-
-    One neuron slides, and its velocity has no part along the hyperplane's normal.
-    """
+def sliding():
+    """Return a field, weights and a frozen pattern in which one neuron slides, and its normal."""
     inputs, targets, network = problems.mixed()
     frame = rf.Frame.of(rf.Problem(inputs, targets))
     rng, (width, samples) = np.random.default_rng(1), (network.width, len(inputs))
@@ -67,27 +64,50 @@ def test_the_kernel_is_the_velocity_of_the_outputs_by_the_pulls():
     slides[0], active[0, 2] = 2, 0.0
     dual = np.zeros((width, 1, frame.inputs.shape[1]))
     dual[0, 0] = np.asarray(frame.inputs[2]) / float(frame.norms[2]) ** 2
-    amplitude, inner_rate, outer_rate = (jnp.asarray(rng.uniform(0.5, 2, width)) for _ in range(3))
-    frozen = rf.Frozen(
-        jnp.asarray(active), jnp.asarray(slides), jnp.asarray(dual), amplitude, inner_rate,
-        outer_rate,
-    )  # fmt: skip
-    field = rf.FlowField(frame)
+    rates = (jnp.asarray(rng.uniform(0.5, 2, width)) for _ in range(3))
+    frozen = rf.Frozen(jnp.asarray(active), jnp.asarray(slides), jnp.asarray(dual), *rates)
     normal = np.asarray(frame.inputs[2]) / float(frame.norms[2])
     inner = rng.standard_normal((width, len(normal)))
     inner[0] -= inner[0] @ normal * normal
-    weights = (jnp.asarray(inner), network.outer_weight)
+    return rf.FlowField(frame), (jnp.asarray(inner), network.outer_weight), frozen, normal
+
+
+def test_the_kernel_is_the_velocity_of_the_outputs_by_the_pulls():
+    """Assert that each column is the derivative of the outputs along the flow of one pull.
+
+    One neuron slides, and its velocity has no part along the hyperplane's normal.
+    """
+    field, weights, frozen, normal = sliding()
     expected = []
-    for pull in np.eye(samples):
-        drive = np.array((active * pull) @ frame.inputs)
+    for pull in np.eye(frozen.active.shape[1]):
+        drive = np.array((np.asarray(frozen.active) * pull) @ field.frame.inputs)
         drive[0] -= drive[0] @ normal * normal
         velocity = (
-            (inner_rate * weights[1])[:, None] * jnp.asarray(drive),
-            outer_rate * jnp.sum(weights[0] * drive, axis=1),
+            (frozen.inner_rate * weights[1])[:, None] * jnp.asarray(drive),
+            frozen.outer_rate * jnp.sum(weights[0] * drive, axis=1),
         )
         expected.append(jax.jvp(lambda w: field.outputs(w, frozen), (weights,), (velocity,))[1])
     kernel = collocation._kernel(field, weights, frozen)
     np.testing.assert_allclose(kernel, np.stack(expected, axis=1), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("stretch", [1e-6, 1.0, 1e6])
+def test_newton_solves_the_equations_of_the_stages(stretch):
+    """Assert the solution of the whole system, through the bases in which it falls apart.
+
+    To the rounding of the right side: through eigenvectors of the quadrature, a millionfold as
+    badly conditioned, 6e-10 of it would be left, which stiffness multiplies.
+    """
+    field, weights, frozen, _ = sliding()
+    frozen, table = frozen.times(jnp.asarray(stretch)), collocation._table(NODES)
+    outputs, quadrature = field.outputs(weights, frozen), jnp.asarray(table.quadrature)
+    residual = np.random.default_rng(2).standard_normal((NODES, len(outputs)))
+    solve = collocation._newton(field, weights, frozen, outputs, quadrature, jnp.array(True))
+    slope = field.frame.loss.curvature(outputs, field.frame.targets)
+    kernel = collocation._kernel(field, weights, frozen) * slope[None] * field.frame.sample_weight
+    system = np.eye(residual.size) + np.kron(table.quadrature, kernel)
+    exact = np.linalg.solve(system, residual.ravel()).reshape(residual.shape)
+    np.testing.assert_allclose(solve(jnp.asarray(residual)), exact, atol=1e-12, rtol=0)
 
 
 def test_products_on_a_step_are_those_at_its_nodes():
