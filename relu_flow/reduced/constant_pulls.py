@@ -11,7 +11,11 @@ With the outer layer fixed $w$ is linear in time. The rule at a hyperplane is Fi
 constant pulls: a slide's weight is constant, so that a slide ends only when another
 hyperplane is met. It is written down here anew, without power series, and shares no code
 with `filippov.py`: so each of the two is an oracle for the other. Shared are only the
-coordinates (`frame.py`).
+coordinates (`frame.py`), with the products that are zero by structure, and units of rounding.
+
+Preactivations are carried along by themselves, and what pushes them is summed from products of
+inputs, each sum judged by the rounding of its own summands: beside a neuron that has grown by
+$10^{17}$, or a pull that much larger, nothing is lost, and nothing is made of rounding.
 """
 
 import equinox as eqx
@@ -22,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._norm import norm
 from ..flow.method.frame import Frame
+from ..flow.tolerances import ON_HYPERPLANE, ROUNDING, VANISHED, eps
 from ..model.problem import Problem
 from ..model.switch import ACTIVE, INACTIVE, SLIDING
 
@@ -40,7 +45,6 @@ class Hyperplanes(eqx.Module):
     own: Bool[Array, " samples"]
     up: Float[Array, " samples"]
     down: Float[Array, " samples"]
-    jump: Float[Array, " samples"]
 
     @classmethod
     def of(cls, problem: Problem) -> "Hyperplanes":
@@ -48,12 +52,12 @@ class Hyperplanes(eqx.Module):
         frame = Frame.of(problem)
         up, down = frame.group_pulls(frame.pull(jnp.zeros_like(frame.targets)))
         own = frame.representative == jnp.arange(problem.samples)
-        return cls(frame, own, up, down, (jnp.abs(up) + jnp.abs(down)) * frame.norms)
+        return cls(frame, own, up, down)
 
     @property
     def noise(self) -> float:
-        """The relative size below which a sum of products is taken for zero."""
-        return 256 * float(jnp.finfo(self.up.dtype).eps)
+        """The size, relative to its summands, below which a vector is taken for zero."""
+        return VANISHED * eps(self.up)
 
     def stuck(self, stalls: Int[Array, " *batch"]) -> Bool[Array, " *batch"]:
         """Return whether so many switches at one instant mean that no modes are right."""
@@ -78,11 +82,12 @@ class Segment(eqx.Module):
         imbalance: $v^2 - |w|^2$ in the present units.
         rate: Factor of the inner weights' equation at exponent zero.
         side: Of each hyperplane: +1, -1, or 0 for a slide.
-        on_hyperplane: Whether it starts on that hyperplane.
+        height: Preactivations of the hyperplanes' representatives, exactly zero on a hyperplane.
         slides: The hyperplanes slid on; unused slots hold `samples`.
         basis: Orthonormal vectors that span the normals of these; zero for unused slots.
         at_rest: Whether the inner weights are zero: then it rests for ever.
         drive: What drives it, across no slide.
+        push: Its product with each input, zero if it is not more than rounding.
         wait: Time from the start to the next switch.
         index: What happens then: a hyperplane, or for each slot the two ends of a slide.
         logged: The modes that were written down last.
@@ -97,11 +102,12 @@ class Segment(eqx.Module):
     imbalance: Float[Array, "*width"]
     rate: Float[Array, "*width"]
     side: Int[Array, "*width samples"]
-    on_hyperplane: Bool[Array, "*width samples"]
+    height: Float[Array, "*width samples"]
     slides: Int[Array, "*width slides"]
     basis: Float[Array, "*width slides features"]
     at_rest: Bool[Array, "*width"]
     drive: Float[Array, "*width features"]
+    push: Float[Array, "*width samples"]
     wait: Float[Array, "*width"]
     index: Int[Array, "*width"]
     logged: Int[Array, "*width samples"]
@@ -135,26 +141,38 @@ def _across(basis: Float[Array, "slides features"], vector: Float[Array, " featu
     return vector - basis.T @ (basis @ vector)
 
 
-def _forces(hyperplanes: Hyperplanes, side, slides):
-    """Return the drive without the slides' share, and the sum of its parts' sizes."""
-    coefficient = jnp.where(side > 0, hyperplanes.up, jnp.where(side < 0, -hyperplanes.down, 0.0))
-    sliding = jnp.sum(hyperplanes.jump.at[slides].get(mode="fill", fill_value=0.0))
-    size = jnp.abs(coefficient) @ hyperplanes.frame.norms + sliding
-    return coefficient @ hyperplanes.frame.inputs, coefficient, size
+def _coefficients(hyperplanes: Hyperplanes, side) -> Float[Array, " samples"]:
+    """Return by how much of each input a neuron is driven, slides left out."""
+    below = jnp.where(side < 0, -hyperplanes.down, 0.0)
+    return jnp.where(side > 0, hyperplanes.up, below)
+
+
+def _pushes(
+    hyperplanes: Hyperplanes, coefficient: Float[Array, " samples"], slides, basis
+) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
+    """Return what pushes a neuron along each input across its slides, and the rounding of that."""
+    frame = hyperplanes.frame
+    push, size = coefficient @ frame.gram, jnp.abs(coefficient) @ frame.overlap
+    if slides.shape[0]:
+        # Orthogonal to all inputs slid on is orthogonal to what spans them.
+        touching = frame.overlap.at[slides].get(mode="fill", fill_value=0.0)
+        along = jnp.where(jnp.any(touching > 0, axis=0)[None], basis @ frame.inputs.T, 0.0)
+        push = push - ((coefficient @ frame.inputs) @ basis.T) @ along
+        size = size + (jnp.abs(coefficient) @ frame.norms) * norm(along.T)
+    return push, ROUNDING * eps(push) * size
 
 
 def _with_next_switch(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
     """Return the segment with its drive and its next switch."""
-    inputs, norms, noise = hyperplanes.frame.inputs, hyperplanes.frame.norms, hyperplanes.noise
-    base, _, size = _forces(hyperplanes, neuron.side, neuron.slides)
+    coefficient = _coefficients(hyperplanes, neuron.side)
+    base = coefficient @ hyperplanes.frame.inputs
+    size = jnp.abs(coefficient) @ hyperplanes.frame.norms
     drive = _across(neuron.basis, base)
-    rests = (norm(drive) <= noise * size) | neuron.at_rest
-    drive = jnp.where(rests, 0.0, drive)
-    neuron = eqx.tree_at(lambda s: s.drive, neuron, drive)
-    height, push = jnp.where(neuron.on_hyperplane, 0.0, inputs @ neuron.inner), inputs @ drive
-    tangent = jnp.abs(push) <= 4 * noise * norms * (size + hyperplanes.jump)
-    push = jnp.where(neuron.on_hyperplane & tangent, 0.0, push)
-    hits = _first_crossing(hyperplanes, neuron, height, push)
+    rests = (norm(drive) <= hyperplanes.noise * size) | neuron.at_rest
+    push, error = _pushes(hyperplanes, coefficient, neuron.slides, neuron.basis)
+    push = jnp.where(rests | (jnp.abs(push) <= error), 0.0, push)
+    neuron = eqx.tree_at(lambda s: (s.drive, s.push), neuron, (jnp.where(rests, 0.0, drive), push))
+    hits = _first_crossing(hyperplanes, neuron)
     waits = jnp.concatenate([hits, *_slide_ends(hyperplanes, neuron, base, size)])
     waits = jnp.where(neuron.at_rest, jnp.inf, waits)
     index = jnp.argmin(waits).astype(neuron.index.dtype)
@@ -172,37 +190,40 @@ def _slide_ends(hyperplanes: Hyperplanes, neuron: Segment, base, size):
 
     def weigh(i, state):
         # The basis is triangular in the normals, so the last slide's share comes first.
-        rest, weights = state
+        rest, reach, weights, errors = state
         k = slides.shape[0] - 1 - i
         normal = hyperplanes.frame.inputs.at[slides[k]].get(mode="fill", fill_value=0.0)
         along = neuron.basis[k] @ normal
-        weight = -(neuron.basis[k] @ rest) / jnp.where(along == 0, 1.0, along)
-        return rest + weight * normal, weights.at[k].set(weight)
+        along = jnp.where(along == 0, 1.0, along)
+        weight = -(neuron.basis[k] @ rest) / along
+        error = hyperplanes.noise * reach / jnp.abs(along)
+        weights, errors = weights.at[k].set(weight), errors.at[k].set(error)
+        return rest + weight * normal, reach + jnp.abs(weight) * norm(normal), weights, errors
 
-    weights = jnp.zeros(slides.shape, base.dtype)
+    weights = errors = jnp.zeros(slides.shape, base.dtype)
     if slides.shape[0]:
-        _, weights = jax.lax.fori_loop(0, slides.shape[0], weigh, (base, weights))
+        start = (base, size, weights, errors)
+        _, _, weights, errors = jax.lax.fori_loop(0, slides.shape[0], weigh, start)
     pick = lambda array: array.at[slides].get(mode="fill", fill_value=0.0)
-    up, down, norms = pick(hyperplanes.up), pick(hyperplanes.down), pick(hyperplanes.frame.norms)
-    scale = hyperplanes.noise * (pick(hyperplanes.jump) + size) / jnp.where(norms > 0, norms, 1.0)
+    up, down = pick(hyperplanes.up), pick(hyperplanes.down)
     sign, used = jnp.where(up + down < 0, -1.0, 1.0), slides < samples
-    below = used & (sign * (weights + down) <= scale)
-    above = used & (sign * (up - weights) < -scale)
+    own = ROUNDING * eps(base)
+    below = used & (sign * (weights + down) <= errors + own * jnp.abs(down))
+    above = used & (sign * (up - weights) < -errors - own * jnp.abs(up))
     return jnp.where(below, 0.0, jnp.inf), jnp.where(above, 0.0, jnp.inf)
 
 
-def _first_crossing(
-    hyperplanes: Hyperplanes, neuron: Segment, height, push
-) -> Float[Array, " samples"]:
+def _first_crossing(hyperplanes: Hyperplanes, neuron: Segment) -> Float[Array, " samples"]:
     """Return when each hyperplane is met first, `inf` if never or if it is slid on."""
-    sign = jnp.where(hyperplanes.own, neuron.side, 0).astype(height.dtype)
-    start = jnp.maximum(sign * height, 0.0)
+    sign = jnp.where(hyperplanes.own, neuron.side, 0).astype(neuron.height.dtype)
+    start = jnp.maximum(sign * neuron.height, 0.0)
     if not hyperplanes.frame.train_outer:
         rate = jnp.ldexp(neuron.rate, -neuron.exponent) * neuron.outer
-        return _first_root(jnp.zeros_like(start), sign * rate * push, start)
+        return _first_root(jnp.zeros_like(start), sign * rate * neuron.push, start)
     parts = _AlongDrive.of(neuron)
-    cosine = push / jnp.where(parts.speed > 0, parts.speed, 1.0)
-    slope = sign * (height + cosine * neuron.outer)
+    cosine = neuron.push / jnp.where(parts.speed > 0, parts.speed, 1.0)
+    # Whom nothing pushes keeps its height, however small the share of it in what grows.
+    slope = jnp.where(cosine == 0, start, sign * (neuron.height + cosine * neuron.outer))
     y = _first_root(sign * cosine * parts.rising, slope, start)
     return jnp.where(parts.speed > 0, jnp.log1p(y) / parts.speed, jnp.inf)
 
@@ -258,6 +279,7 @@ def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Boo
         rate = jnp.ldexp(neuron.rate, -neuron.exponent)
         way = rate * neuron.outer * wait * neuron.drive
         inner, outer, k = neuron.inner + way, neuron.outer, jnp.zeros_like(neuron.exponent)
+        height = neuron.height + rate * neuron.outer * wait * neuron.push
         reach = norm(neuron.inner) + norm(way)
         size = jnp.max(jnp.abs(inner))
     else:
@@ -278,21 +300,46 @@ def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Boo
         inner = jnp.ldexp(parts.across, -k) + (rising - falling) * parts.unit
         outer = rising + falling
         reach = jnp.ldexp(across, -k) + jnp.abs(rising) + jnp.abs(falling)
+        cosine = neuron.push / jnp.where(parts.speed > 0, parts.speed, 1.0)
+        gained = _gained(parts.rising, grown, shift) - _gained(parts.falling, -grown, shift)
+        height = jnp.ldexp(neuron.height, -k) + cosine * gained
         rests = parts.speed == 0
         inner, outer = jnp.where(rests, neuron.inner, inner), jnp.where(rests, neuron.outer, outer)
+        height = jnp.where(rests, neuron.height, height)
         k = jnp.where(rests, 0, k)
         size = jnp.maximum(jnp.max(jnp.abs(inner)), jnp.abs(outer))
+    height = _reconciled(hyperplanes, neuron, height, inner)
     zero = (norm(inner) <= hyperplanes.noise * reach) & (wait > 0)
     _, more = jnp.frexp(size)
     more = more.astype(k.dtype)
     if hyperplanes.frame.train_outer:
         outer = jnp.ldexp(outer, -more)
     after = (
-        jnp.ldexp(inner, -more), outer, neuron.exponent + k + more,
+        jnp.ldexp(inner, -more), outer, jnp.ldexp(height, -more), neuron.exponent + k + more,
         jnp.ldexp(neuron.imbalance, -2 * (k + more)),
     )  # fmt: skip
-    where = lambda s: (s.inner, s.outer, s.exponent, s.imbalance)
+    where = lambda s: (s.inner, s.outer, s.height, s.exponent, s.imbalance)
     return eqx.tree_at(where, neuron, after), zero
+
+
+def _gained(part, grown, shift):
+    """Return `part * (e^grown - 1) e^-shift`, of a long time too."""
+    short = jnp.expm1(jnp.clip(grown, -1.0, 1.0)) * jnp.exp(-shift)
+    long = jnp.exp(grown - shift) - jnp.exp(-shift)
+    return part * jnp.where(jnp.abs(grown) < 1, short, long)
+
+
+def _reconciled(hyperplanes: Hyperplanes, neuron: Segment, height, inner):
+    """Return the heights, from the weights where these say something else, by their own rounding.
+
+    That is so of a neuron that has shrunk: what was rounding of its heights is not any more.
+    """
+    product = hyperplanes.frame.inputs @ inner
+    apart = jnp.abs(product - height) > hyperplanes.noise * norm(inner) * hyperplanes.frame.norms
+    right = jnp.sign(product) == neuron.side.astype(product.dtype)
+    moving = (neuron.height != 0) | (neuron.push != 0)
+    trusted = moving & right & (apart | ~jnp.isfinite(height))
+    return jnp.where(trusted, product, jnp.where(jnp.isfinite(height), height, 0.0))
 
 
 def switched(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
@@ -321,13 +368,11 @@ def switched(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
     basis = _orthonormal(hyperplanes, slides)
     inner = _across(basis, neuron.inner)
     inner = jnp.where(at_rest, 0.0, inner)
-    close = hyperplanes.noise * norm(inner) * hyperplanes.frame.norms
-    near = jnp.abs(hyperplanes.frame.inputs @ inner) <= close
-    on_hyperplane = (neuron.on_hyperplane & near).at[r].set(True)
     side, at_rest = neuron.side.at[r].set(new), neuron.at_rest | at_rest
-    changed = (time, inner, side, on_hyperplane, slides, basis, at_rest, stalls, overflow)
+    height = jnp.where(at_rest | (side == 0), 0.0, neuron.height).at[r].set(0.0)
+    changed = (time, inner, side, height, slides, basis, at_rest, stalls, overflow)
     where = lambda s: (
-        s.start, s.inner, s.side, s.on_hyperplane, s.slides, s.basis, s.at_rest, s.stalls,
+        s.start, s.inner, s.side, s.height, s.slides, s.basis, s.at_rest, s.stalls,
         s.overflow,
     )  # fmt: skip
     return _with_next_switch(hyperplanes, eqx.tree_at(where, neuron, changed))
@@ -335,26 +380,28 @@ def switched(hyperplanes: Hyperplanes, neuron: Segment) -> Segment:
 
 def _side_after_hit(hyperplanes: Hyperplanes, neuron: Segment, r) -> Int[Array, ""]:
     """Cross if the velocity beyond the hyperplane leads away from it, else slide."""
-    below, above, zero = _normal_speeds(hyperplanes, neuron, r)
-    from_above = jnp.where(below <= zero, -1, 0)
-    from_below = jnp.where(above >= -zero, 1, 0)
+    below, above = _normal_speeds(hyperplanes, neuron, r)
+    from_above = jnp.where(below <= 0, -1, 0)
+    from_below = jnp.where(above >= 0, 1, 0)
     return jnp.where(neuron.side[r] > 0, from_above, from_below)
 
 
 def _normal_speeds(hyperplanes: Hyperplanes, neuron: Segment, r):
-    """Return the velocity across a hyperplane on its two sides, and what counts as zero."""
-    base, coefficient, size = _forces(hyperplanes, neuron.side, neuron.slides)
-    normal = hyperplanes.frame.inputs[r]
-    free = _across(neuron.basis, normal)
-    along, square = free @ (base - coefficient[r] * normal), free @ free
-    zero = (
-        hyperplanes.noise
-        * jnp.abs(neuron.outer)
-        * hyperplanes.frame.norms[r]
-        * (size + hyperplanes.jump[r])
-    )
-    below = neuron.outer * (along - hyperplanes.down[r] * square)
-    return below, neuron.outer * (along + hyperplanes.up[r] * square), zero
+    """Return the velocity across a hyperplane on its two sides, zero if no more than rounding.
+
+    Both from the *other* samples: taken off again, its own pull would leave its rounding.
+    """
+    others = _coefficients(hyperplanes, neuron.side).at[r].set(0.0)
+    push, error = _pushes(hyperplanes, others, neuron.slides, neuron.basis)
+    free = _across(neuron.basis, hyperplanes.frame.inputs[r])
+    square = free @ free
+
+    def speed(own):
+        total = push[r] + own * square
+        doubt = error[r] + ROUNDING * eps(total) * jnp.abs(own) * square
+        return neuron.outer * jnp.where(jnp.abs(total) <= doubt, 0.0, total)
+
+    return speed(-hyperplanes.down[r]), speed(hyperplanes.up[r])
 
 
 def started(hyperplanes: Hyperplanes, neuron: Segment) -> tuple[Segment, Int[Array, ""]]:
@@ -366,20 +413,21 @@ def started(hyperplanes: Hyperplanes, neuron: Segment) -> tuple[Segment, Int[Arr
     samples = hyperplanes.own.shape[0]
     height = hyperplanes.frame.inputs @ neuron.inner
     size = norm(neuron.inner)
-    near = jnp.abs(height) <= 0.25 * hyperplanes.noise * size * hyperplanes.frame.norms
-    side = jnp.where((height > 0) & ~near, 1, -1).astype(neuron.side.dtype)
+    near = jnp.abs(height) <= ON_HYPERPLANE * eps(height) * size * hyperplanes.frame.norms
+    height = jnp.where(near, 0.0, height)
+    side = jnp.where(height > 0, 1, -1).astype(neuron.side.dtype)
     neuron = eqx.tree_at(lambda s: s.side, neuron, side)
     speeds = jax.vmap(lambda r: _normal_speeds(hyperplanes, neuron, r))
-    below, above, zero = speeds(jnp.arange(samples))
-    unstable = near & hyperplanes.own & (above > zero) & (below <= zero) & (size > 0)
-    repelling = unstable & (below < -zero)
+    below, above = speeds(jnp.arange(samples))
+    unstable = near & hyperplanes.own & (above > 0) & (below <= 0) & (size > 0)
+    repelling = unstable & (below < 0)
     found = jnp.nonzero(repelling, size=neuron.slides.shape[0], fill_value=samples)[0]
     side = jnp.where(repelling, 0, side).astype(side.dtype)
     overflow = jnp.sum(repelling) > neuron.slides.shape[0]
     at_rest, slides = size == 0, found.astype(neuron.slides.dtype)
     basis, modes = _orthonormal(hyperplanes, slides), hyperplanes.modes(side, at_rest)
-    fields = (side, near, slides, basis, at_rest, modes, overflow)
-    where = lambda s: (s.side, s.on_hyperplane, s.slides, s.basis, s.at_rest, s.logged, s.overflow)
+    fields = (side, height, slides, basis, at_rest, modes, overflow)
+    where = lambda s: (s.side, s.height, s.slides, s.basis, s.at_rest, s.logged, s.overflow)
     neuron = _with_next_switch(hyperplanes, eqx.tree_at(where, neuron, fields))
     return neuron, jnp.sum(unstable, dtype=jnp.int32)
 

@@ -102,6 +102,27 @@ def test_without_times():
     assert not found
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        # Constant pulls make series of fixed outer weights all but end: they reach 1e19 times as
+        # far as anything happens in, and in such a unit the next step was not a number.
+        ("repeated", 2, "square", "inner", "sum"),
+        # Driven onto a hyperplane beyond which pulls cancel exactly, a neuron comes to rest there.
+        ("coplanar", 0, "exp", "both", "sum"),
+    ],
+)
+def test_at_a_vanishing_scale(case):
+    """Assert that runs are right where outputs are far below the rounding of targets."""
+    problem = {**draws.draw(*case), "log_scale": -50.0, "t_end": 6.0}
+    ts = campaign.times(problem)
+    run = product.run(problem, ts)
+    verdict = compare.judge(problem, run, ts)
+    assert not run.code
+    assert verdict.word != "wrong", verdict
+    assert not list(invariants.violations(problem, run, ts))
+
+
 @pytest.mark.parametrize("loss", draws.LOSSES)
 @pytest.mark.parametrize("train", draws.TRAINS)
 def test_velocities_are_the_smallest_and_the_loss_falls_by_their_square(train, loss):

@@ -264,6 +264,67 @@ def test_neuron_on_a_hyperplane_at_the_start():
     np.testing.assert_allclose(limit.limit_directions, [np.array([2.0, 1.0]) / np.sqrt(5)])
 
 
+def turned():
+    """Return three orthogonal directions, none of them along an axis."""
+    return np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+
+
+def lone(inputs, targets, inner, outer=1.0, train="both"):
+    """Return the switches of one neuron for ever, its outer weight given."""
+    problem = rf.Problem(inputs, targets, loss=rf.SquareLoss(), train=train)
+    limit = limit_flow(problem, rf.TwoLayerReLU(np.array([inner]), np.array([outer])))
+    return table(limit.switches)
+
+
+@pytest.mark.parametrize("signs", [(1, -1, -1), (-1, 1, -1), (1, 1, -1), (-1, -1, 1)])
+def test_orthogonal_inputs_wake_nobody(signs):
+    """Assert that no neuron becomes active on an input to which all that drives it is orthogonal.
+
+    Products of these inputs are rounding, which a neuron that grows for ever would amplify.
+    """
+    axes = turned()
+    assert np.any(axes @ axes.T - np.diag(np.diag(axes @ axes.T)) != 0)
+    for size in (1.0, 1e-3):
+        inner = np.array(signs) * np.array([0.7, 0.4, size * 0.2]) @ axes
+        assert not lone(axes, [1.0, 1.0, 1.0], inner)
+
+
+def test_a_sign_stays_beside_a_neuron_grown_by_1e17():
+    """Assert the one switch there is, late, in closed form, and that no other is made by it.
+
+    Along the first input the neuron grows as e^t; the second, active, falls by 1e-17 of that;
+    the third is inactive at a thousandth, far below the rounding of the weights by then.
+    """
+    axes, weak = turned(), 1e-17
+    found = lone(axes, [1.0, -weak, 1.0], np.array([0.6, 0.5, -1e-3]) @ axes, 0.8)
+    assert list(found) == [(0, 1)]
+    ((time, kind),) = found[0, 1]
+    assert kind == int(rf.SwitchKind.DEACTIVATE)
+    # 0.5 = weak (0.6 + 0.8) (e^t - 1) / 2, and what decays is 1e-17 of that.
+    np.testing.assert_allclose(time, np.log(1.0 + 1.0 / (1.4 * weak)), rtol=1e-15)
+
+
+@pytest.mark.parametrize("train", ["both", "inner"])
+@pytest.mark.parametrize("toward", [1, -1])
+@pytest.mark.parametrize("weak", [1e-14, 1e-17, 1e-200])
+def test_a_pull_far_below_another_decides(weak, toward, train):
+    """Assert that a neuron slides if the weak pull takes it back, and dies if it does not.
+
+    On its way to the first hyperplane it is driven by the pull of that sample, of size one;
+    beyond it by the other alone, whose sign is certain. The slide's weight is as small, and lasts.
+    """
+    inputs = np.array([[1.0, 0.0, 0.0], [0.5 * toward, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    found = lone(inputs, [-1.0, weak, 0.0], [0.5, 1.0, -1.0], 1.0, train)
+    early = {pair: path for pair, path in found.items() if path[0][0] < 1}
+    ((time, kind),) = early[0, 0]
+    slides = toward > 0
+    assert kind == int(rf.SwitchKind.SLIDE_ENTER if slides else rf.SwitchKind.DEACTIVATE)
+    np.testing.assert_allclose(
+        time, np.arctanh(0.5) if train == "both" else 0.5, rtol=1e-15 + 30 * weak
+    )
+    assert list(early) == list(found) == [(0, 0)]
+
+
 def test_thousands_of_neurons_in_one_call():
     """Assert that 5000 neurons are done together, and as if each were alone."""
     inputs, targets, _ = problems.mixed()

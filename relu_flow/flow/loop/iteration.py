@@ -298,7 +298,7 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
         records = records.save(context.ts, end, attempt.end.neurons)
     return State(
         t=end,
-        unit=state.unit * step.unit_factor,
+        unit=step.next_unit(context.frame, attempt.size.length),
         pace=state.pace.after(step.stiff > 0, attempt.tried),
         point=attempt.end,
         attempt=Attempt.new(attempt.end, len(context.options.milestones)),
@@ -317,7 +317,10 @@ def _judge(context: Context, state: State, step: Step, end: Float[Array, ""]) ->
     # A rejected step may stay where it is; an accepted one has to move on.
     still = step.accepted & ~(end > state.t) & (end < context.end(state.records))
     tiny = state.unit * step.unit_factor < 4 * jnp.finfo(state.t.dtype).tiny
+    neurons = state.attempt.end.neurons
+    finite = jnp.all(jnp.isfinite(neurons.inner)) & jnp.all(jnp.isfinite(neurons.outer))
     failures = (
+        (~finite, RESULTS.nonfinite),
         (still | tiny | ~jnp.isfinite(end), RESULTS.step_underflow),
         (state.counts.stuck, RESULTS.inconsistent_modes),
         (state.counts.overflow, RESULTS.max_slides_reached),

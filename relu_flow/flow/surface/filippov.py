@@ -116,7 +116,9 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     # A touch that turns back before the hyperplane stays on its side.
     leave_active = jnp.where(falls > 0, SLIDING, INACTIVE)
     leave_active = jnp.where((rises > 0) & ~again, ACTIVE, leave_active)
-    leave_inactive = jnp.where(rises < 0, SLIDING, jnp.where(rises > 0, ACTIVE, INACTIVE))
+    # Whom nothing moves beyond it comes to rest there: before it, it is driven on.
+    leave_inactive = jnp.where((rises > 0) | (falls > 0), ACTIVE, INACTIVE)
+    leave_inactive = jnp.where(rises < 0, SLIDING, leave_inactive)
     leave_inactive = jnp.where((falls < 0) & ~again, INACTIVE, leave_inactive)
     old = modes.side[r]
     new = jnp.where(old == ACTIVE, leave_active, leave_inactive)

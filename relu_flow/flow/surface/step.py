@@ -8,13 +8,17 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._norm import norm
 from ..._series import evaluate, powers, shift_matrix
 from ..method.collocation import num_nodes, product_on_step
-from ..method.field import Frozen
+from ..method.field import Frozen, relative_size, weight_sizes
 from ..method.frame import Frame
 from ..method.taylor import Expansion
 from ..tolerances import JUDGED, ROUNDING, eps, smallest
 from .constraints import Motion, constraints, series_product
 from .modes import Modes
 from .roots import deflate, to_bernstein
+
+# How many times longer than the time in which a neuron changes by its size a unit of time may be:
+# its powers, up to that of a series' order, are to be numbers, as are products of two.
+_FAR = 1e6
 
 
 class Step(eqx.Module):
@@ -55,6 +59,21 @@ class Step(eqx.Module):
     unit: Float[Array, ""]
     tolerance: Float[Array, ""]
     lateness: Float[Array, ""]
+
+    def next_unit(self, frame: Frame, length: Float[Array, ""]) -> Float[Array, ""]:
+        """Return the unit of the step that follows this one, which went for `length`.
+
+        Series that all but end (of fixed outer weights under constant pulls) reach `1e19` times
+        as far as anything else of the flow: no unit for a step in which something happens.
+        """
+        weights = self.series.inner[0], self.series.outer[0]
+        sizes = weight_sizes(weights, frame.train_outer)
+        speed = jnp.max(
+            relative_size(self.series.inner[1:2], self.series.outer[1:2], sizes, frame.train_outer)
+        )
+        reach = _FAR * (1.0 / jnp.where(speed > 0, speed, 1.0) + length)
+        factor = jnp.where(speed > 0, jnp.minimum(self.unit_factor, reach), self.unit_factor)
+        return self.unit * jax.lax.stop_gradient(factor)
 
     def pulls_at(
         self, clock: Float[Array, " taken"]
