@@ -268,7 +268,9 @@ def limit_flow(
     nothing depends on them (except, with `train="inner"`, on their ratio).
 
     At a hyperplane a neuron crosses, slides, dies, or stays if it starts on a repelling
-    one, by the same rules as in `solve`.
+    one, by the same rules as in `solve`; a pull that vanishes with the outputs is zero here, and
+    what `solve` decides by its sign is not decided. One whose inner weights reach zero rests
+    there, also where `solve` would let it leave.
 
     Args:
         problem: What is minimised; any loss, targets of any sign.

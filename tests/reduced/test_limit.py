@@ -1,5 +1,7 @@
 """The flow of vanishing scale in closed form, against the engine, SciPy and explicit Euler."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -269,7 +271,7 @@ def turned():
     return np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
 
 
-def lone(inputs, targets, inner, outer=1.0, train="both"):
+def lone(inputs, targets, inner, outer=1.0, train: Literal["both", "inner"] = "both"):
     """Return the switches of one neuron for ever, its outer weight given."""
     problem = rf.Problem(inputs, targets, loss=rf.SquareLoss(), train=train)
     limit = limit_flow(problem, rf.TwoLayerReLU(np.array([inner]), np.array([outer])))

@@ -328,7 +328,7 @@ def _judge(context: Context, state: State, step: Step, end: Float[Array, ""]) ->
     )
     result = state.result
     for failed, code in reversed(failures):
-        result = RESULTS.where(failed, code, result)
+        result = RESULTS.where(failed, code, result)  # pyright: ignore[reportArgumentType]
     return result
 
 
