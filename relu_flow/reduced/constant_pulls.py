@@ -148,17 +148,23 @@ def _coefficients(hyperplanes: Hyperplanes, side) -> Float[Array, " samples"]:
 
 
 def _pushes(
-    hyperplanes: Hyperplanes, coefficient: Float[Array, " samples"], slides, basis
-) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
-    """Return what pushes a neuron along each input across its slides, and the rounding of that."""
+    hyperplanes: Hyperplanes,
+    coefficient: Float[Array, " samples"],
+    slides: Int[Array, " slides"],
+    basis: Float[Array, "slides features"],
+    which: slice | Int[Array, " which"] = slice(None),
+) -> tuple[Float[Array, " which"], Float[Array, " which"]]:
+    """Return what pushes a neuron along inputs across its slides, and the rounding of that."""
     frame = hyperplanes.frame
-    push, size = coefficient @ frame.gram, jnp.abs(coefficient) @ frame.overlap
+    gram, overlap = frame.gram[which], frame.overlap[which]
+    push, size = gram @ coefficient, overlap @ jnp.abs(coefficient)
     if slides.shape[0]:
         # Orthogonal to all inputs slid on is orthogonal to what spans them.
-        touching = frame.overlap.at[slides].get(mode="fill", fill_value=0.0)
-        along = jnp.where(jnp.any(touching > 0, axis=0)[None], basis @ frame.inputs.T, 0.0)
-        push = push - ((coefficient @ frame.inputs) @ basis.T) @ along
-        size = size + (jnp.abs(coefficient) @ frame.norms) * norm(along.T)
+        touching = overlap.at[:, slides].get(mode="fill", fill_value=0.0)
+        along = frame.inputs[which] @ basis.T
+        along = jnp.where(jnp.any(touching > 0, axis=1)[:, None], along, 0.0)
+        push = push - along @ (basis @ (coefficient @ frame.inputs))
+        size = size + (jnp.abs(coefficient) @ frame.norms) * jnp.sum(jnp.abs(along), axis=1)
     return push, ROUNDING * eps(push) * size
 
 
@@ -392,13 +398,14 @@ def _normal_speeds(hyperplanes: Hyperplanes, neuron: Segment, r):
     Both from the *other* samples: taken off again, its own pull would leave its rounding.
     """
     others = _coefficients(hyperplanes, neuron.side).at[r].set(0.0)
-    push, error = _pushes(hyperplanes, others, neuron.slides, neuron.basis)
+    here = jnp.atleast_1d(r)
+    (push,), (error,) = _pushes(hyperplanes, others, neuron.slides, neuron.basis, here)
     free = _across(neuron.basis, hyperplanes.frame.inputs[r])
     square = free @ free
 
     def speed(own):
-        total = push[r] + own * square
-        doubt = error[r] + ROUNDING * eps(total) * jnp.abs(own) * square
+        total = push + own * square
+        doubt = error + ROUNDING * eps(total) * jnp.abs(own) * square
         return neuron.outer * jnp.where(jnp.abs(total) <= doubt, 0.0, total)
 
     return speed(-hyperplanes.down[r]), speed(hyperplanes.up[r])
