@@ -20,6 +20,6 @@ class RESULTS(dfx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "an initial network changed by a few units of rounding."
     )
     step_underflow = (
-        "The step became smaller than time can resolve. The flow is too stiff here, or a "
-        "weight is not finite; try a larger `rtol`."
+        "The step became smaller than time can resolve. The flow is too stiff here; try a "
+        "larger `rtol`."
     )

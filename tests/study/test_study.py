@@ -15,7 +15,7 @@ import relu_flow as rf
 from relu_flow.observe import observables
 from relu_flow.report.page.data import Collected
 from relu_flow.study.declare.plan import Plan
-from relu_flow.study.declare.record import COUNTS
+from relu_flow.study.declare.record import COUNTS, RESULT_NAMES
 from relu_flow.study.run import batch, runner, store as stores
 from relu_flow.study.run.collect import collect
 from relu_flow.study.run.store import Store, StoreError
@@ -208,6 +208,12 @@ def test_lanes_that_fail_have_a_code_and_nan(folder):
             assert ends == {"successful"}
             assert np.all(np.isfinite(loss))
             assert np.all(runs["end_time"] == END)
+
+
+@pytest.mark.parametrize("name", ["successful", "step_underflow", "nonfinite", "dt_min_reached"])
+def test_a_code_is_kept_by_its_name(name):
+    kept = RESULT_NAMES[int(batch._code(getattr(rf.RESULTS, name)))]
+    assert kept == (name if name in RESULT_NAMES else "other")
 
 
 def test_attributes_tell_what_was_run(folder, study):

@@ -68,6 +68,11 @@ class Context(eqx.Module):
         """Whether the solver can expand a step again with a correction of its outputs."""
         return isinstance(self.options.solver, Taylor)
 
+    @property
+    def can_be_stiff(self) -> bool:
+        """Whether the solver may take collocation steps."""
+        return isinstance(self.options.solver, Taylor) and self.options.solver.stiff
+
     def network(self, neurons: Neurons) -> TwoLayerReLU:
         """Return neurons as a network in the user's coordinates."""
         return neurons.network(self.problem, self.start)

@@ -88,6 +88,8 @@ def _inherited(
     for m in range(1, JUDGED):
         moved = context.field.moved_by(weights, frozen, errors[-1])
         errors.append(curvature * moved / m)
+    if not context.can_be_stiff:
+        return jnp.stack(errors)
     length = jnp.where(stiff > 0, stiff, 1.0)
     at_nodes = passed_on(pull_error, length, series_order(context.options.solver), JUDGED)
     return jnp.where(stiff > 0, at_nodes, jnp.stack(errors))

@@ -270,6 +270,7 @@ def commit(
 def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]) -> State:
     """Go on to the next step."""
     attempt, steps = state.attempt, state.steps
+    unit = step.next_unit(context.frame, attempt.size.length)
     since = jnp.minimum(steps.stationary_since, state.t)
     count = lambda yes: yes.astype(jnp.int32)
     following = StepCounts(
@@ -298,7 +299,7 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
         records = records.save(context.ts, end, attempt.end.neurons)
     return State(
         t=end,
-        unit=step.next_unit(context.frame, attempt.size.length),
+        unit=unit,
         pace=state.pace.after(step.stiff > 0, attempt.tried),
         point=attempt.end,
         attempt=Attempt.new(attempt.end, len(context.options.milestones)),
@@ -306,17 +307,19 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
         counts=state.counts,
         steps=following,
         records=records,
-        result=_judge(context, state, step, end),
+        result=_judge(context, state, step, end, unit),
         history=history,
         initial_sides=state.initial_sides,
     )
 
 
-def _judge(context: Context, state: State, step: Step, end: Float[Array, ""]) -> RESULTS:
-    """Return the code of the first thing that went wrong in a step."""
+def _judge(
+    context: Context, state: State, step: Step, end: Float[Array, ""], unit: Float[Array, ""]
+) -> RESULTS:
+    """Return the code of the first thing that went wrong in a step, with the next one's unit."""
     # A rejected step may stay where it is; an accepted one has to move on.
     still = step.accepted & ~(end > state.t) & (end < context.end(state.records))
-    tiny = state.unit * step.unit_factor < 4 * jnp.finfo(state.t.dtype).tiny
+    tiny = unit < 4 * jnp.finfo(state.t.dtype).tiny
     neurons = state.attempt.end.neurons
     finite = jnp.all(jnp.isfinite(neurons.inner)) & jnp.all(jnp.isfinite(neurons.outer))
     failures = (

@@ -7,7 +7,7 @@ from ...model.switch import SwitchKind
 from .spec import Study
 
 # The codes of a store: an index into these names of `relu_flow.RESULTS`, whose own numbers differ
-# between versions of Diffrax; the last stands for any that is not named.
+# between versions of Diffrax. A name keeps its place for ever; `other` is any that is not named.
 RESULT_NAMES = (
     "successful",
     "max_steps_reached",
@@ -16,6 +16,7 @@ RESULT_NAMES = (
     "inconsistent_modes",
     "step_underflow",
     "other",
+    "nonfinite",
 )
 COUNTS = (
     "steps",

@@ -155,9 +155,10 @@ def _kept(study: Study, problem: Problem, trajectory: Trajectory, t1) -> dict[st
 
 
 def _code(result: RESULTS):
-    code = jnp.asarray(len(RESULT_NAMES) - 1, jnp.int32)
-    for number, name in enumerate(RESULT_NAMES[:-1]):
-        code = jnp.where(result == getattr(RESULTS, name), jnp.int32(number), code)
+    code = jnp.asarray(RESULT_NAMES.index("other"), jnp.int32)
+    for number, name in enumerate(RESULT_NAMES):
+        if name != "other":
+            code = jnp.where(result == getattr(RESULTS, name), jnp.int32(number), code)
     return code
 
 
