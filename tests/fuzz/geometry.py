@@ -65,6 +65,11 @@ class Geometry:
             self._ranks[key] = _rank([self.exact[self.first[r]] for r in sorted(key)])
         return self._ranks[key]
 
+    def spanned_by(self, classes):
+        """Return all classes whose normals depend on those of some: who is on these is on all."""
+        rank = self.rank_of(classes)
+        return {r for r in range(self.classes) if self.rank_of({*classes, r}) == rank}
+
     def sides(self, modes):
         """Return for each sample 1 active, 0 inactive, 2 sliding."""
         on = np.asarray(modes)[..., self.of] * np.sign(self.factor)

@@ -19,6 +19,9 @@ from .nodes import Graze, Nodes
 NODES = {count: Nodes(count) for count in (16, 18, 21)}
 STEPS = 6000
 EPSILON = 2.0**-52
+# By how much a shaken run moves its numbers: an output's summand is a product of three numbers,
+# each the rounded end of a series.
+SHAKEN = 4 * EPSILON
 KINDS = {
     (0, 1): "activate",
     (1, 0): "deactivate",
@@ -40,7 +43,7 @@ class Solution:
             2^exponent times the initial scale, exponents, outputs.
         valid: Until when the solution is known and unique.
         reason: Why not until the end; empty if until the end.
-        vanished: {neuron: time} of neurons whose inner weights reached zero.
+        vanished: {neuron: time} of neurons whose inner weights reached zero, when they first did.
         repelling: {(neuron, class): time} of rests on hyperplanes that could as well be
             left from then on: staying is the rule.
         steps: Number of steps.
@@ -210,7 +213,9 @@ class Flow:
         rate = self.pull_rates(outputs, pull)
         old = self.geometry.sides(self.modes)
         for j, on in hits.items():
-            classes = set(on) | self.pinned[j] | set(self.patterns[j].slides)
+            classes = self.geometry.spanned_by(
+                set(on) | self.pinned[j] | set(self.patterns[j].slides)
+            )
             touching = (set(on) | self.pinned[j]) if j in exits else frozenset()
             sign = self.decided_sign(j)
             choice = Tester(self.geometry, sign, pull, error, rate, touching).decide(
@@ -318,7 +323,7 @@ class Flow:
         if self.random is None:
             return
         uniform = self.random.uniform
-        nudge = lambda x: x * (1 + EPSILON * uniform(-1, 1, size=x.shape))
+        nudge = lambda x: x * (1 + SHAKEN * uniform(-1, 1, size=x.shape))
         self.w, self.z = nudge(self.w), nudge(self.z)
         if self.both:
             self.v = nudge(self.v)
@@ -350,7 +355,7 @@ class Flow:
         self.w[j] -= self.w[j] @ span.T @ span
         self.z[j] = 0.0
         self.pinned[j] = set()
-        self.solution.vanished[j] = self.time
+        self.solution.vanished.setdefault(j, self.time)
         pull = self.pulls(self.outputs(self.z, self.v)[0])
         rays = origin.rays(self.geometry, pull, np.sign(self.v[j]))
         if self.cells is None:

@@ -42,6 +42,26 @@ def test_zero_that_must_be_left(case):
     assert (line["word"], line["reason"]) == ("right", ""), line
 
 
+@pytest.mark.parametrize(
+    ("case", "word"),
+    [
+        # The end of a slide bends the outputs of all samples of its hyperplane: a bound that knew
+        # of the representative's alone let the correction move the end by 1.5e-8.
+        (("coplanar", 12, "square", "inner", "sum"), "right"),
+        # Who leaves zero along a hyperplane of opposite inputs starts on one side of each.
+        (("opposite", 40, "exp", "inner", "sum"), "refused"),
+        # The independent solver: a neuron that is at zero twice, and one that is on a third
+        # hyperplane where two others meet.
+        (("grid", 61, "square", "inner", "mean"), "right"),
+        (("xor", 63, "exp", "inner", "sum"), "refused"),
+    ],
+)
+def test_once_wrong(case, word):
+    """Assert that problems that campaigns found wrong are right, and laws hold to their ends."""
+    line = campaign.examine(case)
+    assert line["word"] == word, line
+
+
 def test_most_problems_are_decided():
     """Assert that the comparison is not empty: few problems are refused, hardly any early."""
     refused = 0

@@ -146,7 +146,7 @@ def converge(
     same = same_correction(arrival.correction, attempt.correction, size, context.rtol)
     apart = size.corrects & ~searching & ~same
     undecided, before = _undecided(context, step, size, crossed)
-    undecided = undecided & ~searching & ~apart
+    undecided, early = undecided & ~searching & ~apart, undecided & apart
     given_up = (apart | undecided) & exhausted
     undecided = undecided & ~given_up
     # That costs least where the pulls can be corrected. It is tried once, in the first expansion
@@ -157,10 +157,12 @@ def converge(
     done = (~apart | given_up) & ~undecided
     halved = apart & ~given_up & (expansions % _EXPANSIONS == 0)
     length = jnp.where(halved, 0.5 * size.length, size.length)
-    length = jnp.where(cut, jnp.minimum(before, size.length), length)
-    # Of the first switch there was but a bound.
+    # What does not converge is cut at once where it would be cut if it did.
+    length = jnp.where(cut | (halved & early), jnp.minimum(before, length), length)
+    # Of the first switch there was but a bound. With a correction it would come at another time,
+    # since that spreads kinks to before them.
     first = jnp.maximum(size.kinks_from, (1 - CUT) * jnp.minimum(arrival.first_switch, size.length))
-    first = jnp.where(searching, size.kinks_from, first)
+    first = jnp.where(searching | crossed.influence.has_correction, size.kinks_from, first)
     # What a step of another length does is not known.
     found = jnp.where(halved | cut, 0.0, arrival.correction)
     new = Attempt(

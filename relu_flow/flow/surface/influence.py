@@ -76,7 +76,8 @@ def influence(
     row = jnp.arange(slides.shape[0])[:, None]
     turning = hits.at[row, slides].max(ends, mode="drop")
     turned = jnp.where(turning, size.kinks[1], 0.0) @ jnp.abs(frame.gram)
-    feels = (step.rates.active > 0) | turning
+    # All samples of a hyperplane turn active or inactive with its representative.
+    feels = (step.rates.active > 0) | turning[:, frame.representative]
     bent = jnp.sum(jnp.where(feels, turned, 0.0), axis=0)
     left = LEFT * size.length * jnp.sum(jnp.abs(correction[-2:]), axis=0)
     return Influence(

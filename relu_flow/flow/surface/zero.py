@@ -109,8 +109,7 @@ def leave_zero(
         near = jnp.abs(height) <= GRAZING * norm(drive) * frame.norms
         height = way[:, None] * jnp.where(near & frame.own, 0.0, height)[None]
         side = jnp.where(height > 0, ACTIVE, INACTIVE)[:, frame.representative]
-        side = jnp.where(frame.factor > 0, side, 1 - side)
-        side = jnp.where(near[frame.representative], INACTIVE, side).astype(modes.side.dtype)
+        side = jnp.where(frame.factor > 0, side, 1 - side).astype(modes.side.dtype)
         unused = jnp.full_like(modes.slides, frame.norms.shape[0])
         out = Modes(side, height, unused, jnp.zeros_like(modes.dual))
         moved = inner + way[:, None] * drive[None]
