@@ -275,7 +275,7 @@ def limit_flow(
     Args:
         problem: What is minimised; any loss, targets of any sign.
         network: Where from; need not be balanced.
-        t1: End, in units of gradient-flow time; unless given the state ends when no neuron
+        t1: End, in units of gradient-flow time; unless given the run ends when no neuron
             has a switch to come.
         t0: Start.
         ts: Times at which the network is returned, ascending in [t0, t1]; the end alone
@@ -283,7 +283,7 @@ def limit_flow(
         max_switches: Slots for switches; `2 * width * samples + 1024` unless given.
         max_slides: Most hyperplanes a neuron may slide on at once; unless given 8, or the
             dimension of the inputs' span if that is smaller.
-        throw: Raise if the state did not reach its end. Otherwise, and always under
+        throw: Raise if the run did not reach its end. Otherwise, and always under
             `jax.jit` and `jax.vmap`, the code is in `LimitTrajectory.result`.
 
     Returns:
@@ -291,7 +291,7 @@ def limit_flow(
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
-        RuntimeError: If `throw` and the state ended early; the message says what to try.
+        RuntimeError: If `throw` and the run ended early; the message says what to try.
 
     Source:
         Derived for this project. Its special case of balanced neurons is the early phase
@@ -322,7 +322,7 @@ def limit_flow(
     trajectory = _solve_compiled(limit, end, ts)
     if throw and trajectory.result != RESULTS.successful:
         raise RuntimeError(
-            f"The state ended early ({int(trajectory.switches.num)} switches): "
+            f"The run ended early ({int(trajectory.switches.num)} switches): "
             f"{RESULTS[trajectory.result]} Pass `throw=False` to get what there is."
         )
     return trajectory
