@@ -50,6 +50,9 @@ def test_zero_that_must_be_left(case):
         (("coplanar", 12, "square", "inner", "sum"), "right"),
         # Who leaves zero along a hyperplane of opposite inputs starts on one side of each.
         (("opposite", 40, "exp", "inner", "sum"), "refused"),
+        # Pulls of equal inputs cancel in a drive, so that their rounding drives: what came of it in
+        # the pulls' derivatives was taken for more, and for a switch.
+        (("ulp", 37, "exp", "inner", "mean"), "right"),
         # The independent solver: a neuron that is at zero twice, and one that is on a third
         # hyperplane where two others meet.
         (("grid", 61, "square", "inner", "mean"), "right"),

@@ -9,7 +9,7 @@ from ..method.field import Frozen, Weights
 from ..method.proposal import local_tolerance, propose, series_order, stop_if_stationary
 from ..method.stiffness import StiffTrial
 from ..surface.step import Step
-from ..tolerances import JUDGED, LATE
+from ..tolerances import JUDGED, LATE, ROUNDING, eps
 from .context import Context
 from .point import Point
 
@@ -46,7 +46,8 @@ def expand_step(
     proposal = propose(
         solver, context.field, weights, frozen, context.rtol, series, trial, unit_error
     )
-    inherited = _inherited(context, weights, frozen, curvature, pull_error, proposal.stiff)
+    size = jnp.abs(proposal.series.pull[0])
+    inherited = _inherited(context, weights, frozen, curvature, size, pull_error, proposal.stiff)
     proposal, frozen = stop_if_stationary(
         context.frame, proposal, frozen, pull_error, unit_error, context.rtol
     )
@@ -75,21 +76,26 @@ def _inherited(
     weights: Weights,
     frozen: Frozen,
     curvature: Float[Array, " samples"],
+    size: Float[Array, " samples"],
     pull_error: Float[Array, " samples"],
     stiff: Float[Array, ""],
 ) -> Float[Array, "judged samples"]:
     """Return what errors of the pulls at a step's start do to their coefficients.
 
     The flow passes them on at its own rates: where these are fast, on the way to rest, the
-    derivatives of a pull that is rounding are rounding too, though larger than it. What damps
-    them is in the pulls of a collocation step, of length `stiff` above 0, at its nodes already.
+    derivatives of a pull that is rounding are rounding too, though larger than it. So it does
+    with the rounding of the pulls themselves, of a `size`: where pulls cancel in a drive, that
+    is what drives. What damps errors is in the pulls of a collocation step, of length `stiff`
+    above 0, at its nodes already.
     """
-    errors = [pull_error]
+    error = pull_error + ROUNDING * eps(size) * size
+    errors = [error]
     for m in range(1, JUDGED):
         moved = context.field.moved_by(weights, frozen, errors[-1])
         errors.append(curvature * moved / m)
-    if not context.can_be_stiff:
-        return jnp.stack(errors)
-    length = jnp.where(stiff > 0, stiff, 1.0)
-    at_nodes = passed_on(pull_error, length, series_order(context.options.solver), JUDGED)
-    return jnp.where(stiff > 0, at_nodes, jnp.stack(errors))
+    later = jnp.stack(errors[1:])
+    if context.can_be_stiff:
+        length = jnp.where(stiff > 0, stiff, 1.0)
+        at_nodes = passed_on(error, length, series_order(context.options.solver), JUDGED)
+        later = jnp.where(stiff > 0, at_nodes[1:], later)
+    return jnp.concatenate([pull_error[None], later])
