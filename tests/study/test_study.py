@@ -210,10 +210,17 @@ def test_lanes_that_fail_have_a_code_and_nan(folder):
             assert np.all(runs["end_time"] == END)
 
 
-@pytest.mark.parametrize("name", ["successful", "step_underflow", "nonfinite", "dt_min_reached"])
-def test_a_code_is_kept_by_its_name(name):
-    kept = RESULT_NAMES[int(batch._code(getattr(rf.RESULTS, name)))]
-    assert kept == (name if name in RESULT_NAMES else "other")
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("successful", "successful"),
+        ("step_underflow", "step_underflow"),
+        ("nonfinite", "nonfinite"),
+        ("dt_min_reached", "other"),
+    ],
+)
+def test_a_code_is_kept_by_its_name(name, kept):
+    assert RESULT_NAMES[int(batch._code(getattr(rf.RESULTS, name)))] == kept
 
 
 def test_attributes_tell_what_was_run(folder, study):

@@ -93,9 +93,11 @@ def _inherited(
     for m in range(1, JUDGED):
         moved = context.field.moved_by(weights, frozen, errors[-1])
         errors.append(curvature * moved / m)
-    later = jnp.stack(errors[1:])
+    # The pull itself is measured anew: its own rounding is not inherited.
+    rows = jnp.stack([pull_error, *errors[1:]])
     if context.can_be_stiff:
+        # Here the pull at the start is extrapolated from the nodes, like its derivatives.
         length = jnp.where(stiff > 0, stiff, 1.0)
         at_nodes = passed_on(error, length, series_order(context.options.solver), JUDGED)
-        later = jnp.where(stiff > 0, at_nodes[1:], later)
-    return jnp.concatenate([pull_error[None], later])
+        rows = jnp.where(stiff > 0, at_nodes, rows)
+    return rows

@@ -8,7 +8,7 @@ from ...model.switch import ACTIVE, INACTIVE, SLIDING
 from ..method.frame import Frame, Neurons
 from ..tolerances import ROUNDING, eps
 from .constraints import Motion, normal_push
-from .modes import Modes, near_hyperplanes
+from .modes import Modes, near_hyperplanes, sides_of
 from .slides import with_dual
 
 
@@ -22,10 +22,9 @@ def initial_modes(frame: Frame, neurons: Neurons, slots: int) -> tuple[Modes, In
     inner, samples = neurons.inner, frame.inputs.shape[0]
     near = near_hyperplanes(frame, inner)
     height = jnp.where(near, 0.0, inner @ frame.inputs.T)
-    side = jnp.where(height > 0, ACTIVE, INACTIVE)[:, frame.representative]
-    side = jnp.where(frame.factor > 0, side, 1 - side)
     # Zero inner weights are on no side: they rest.
-    side = jnp.where(jnp.any(inner != 0, axis=1)[:, None], side, INACTIVE).astype(jnp.int8)
+    moving = jnp.any(inner != 0, axis=1)[:, None]
+    side = jnp.where(moving, sides_of(frame, height), INACTIVE).astype(jnp.int8)
     none = jnp.zeros((inner.shape[0], 0, inner.shape[1]), inner.dtype)
     modes = Modes(side, height, jnp.full(none.shape[:2], samples, jnp.int32), none)
     repelling, pinned = _unstable(frame, neurons, modes, near & frame.own[None])

@@ -58,6 +58,16 @@ class Modes(eqx.Module):
         return jnp.where(self.side == SLIDING, 0.0, sign)
 
 
+def sides_of(frame: Frame, height: Float[Array, "*width samples"]) -> Int[Array, "*width samples"]:
+    """Return the sides of all samples from the heights of their representatives.
+
+    Who is on a hyperplane counts as on its negative side.
+    """
+    positive = (height > 0)[..., frame.representative]
+    along = jax.lax.broadcast_to_rank(frame.factor > 0, positive.ndim)
+    return jnp.where(positive == along, ACTIVE, INACTIVE).astype(jnp.int8)
+
+
 def near_hyperplanes(
     frame: Frame, inner: Float[Array, "width features"]
 ) -> Bool[Array, "width samples"]:

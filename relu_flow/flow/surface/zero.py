@@ -21,11 +21,11 @@ from jaxtyping import Array, Bool, Float
 from ..._norm import norm
 from ..._series import evaluate
 from ..._trees import choose
-from ...model.switch import ACTIVE, INACTIVE
+from ...model.switch import INACTIVE
 from ..method.frame import Frame
 from ..tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, VANISHED, eps
 from .hull import Nearest, nearest
-from .modes import Modes
+from .modes import Modes, sides_of
 from .step import Step
 
 # Halvings of a step until the time at which zero is left is known to rounding.
@@ -108,10 +108,7 @@ def leave_zero(
         height = frame.inputs @ drive
         near = jnp.abs(height) <= GRAZING * norm(drive) * frame.norms
         height = way[:, None] * jnp.where(near & frame.own, 0.0, height)[None]
-        side = jnp.where(height > 0, ACTIVE, INACTIVE)[:, frame.representative]
-        side = jnp.where(frame.factor > 0, side, 1 - side).astype(modes.side.dtype)
-        unused = jnp.full_like(modes.slides, frame.norms.shape[0])
-        out = Modes(side, height, unused, jnp.zeros_like(modes.dual))
+        out = _off(frame, modes, height)
         moved = inner + way[:, None] * drive[None]
         return choose(gone, (out, moved), (modes, inner))
 
@@ -165,13 +162,13 @@ def straight_on(
     where the flow leads. If it leads back to zero, zero is where the neuron stays. `height` are
     the preactivations that they came from.
     """
-    height = -AT_ZERO * BEHIND * height
-    side = jnp.where(height > 0, ACTIVE, INACTIVE)[:, frame.representative]
-    side = jnp.where(frame.factor > 0, side, 1 - side).astype(modes.side.dtype)
-    there = Modes(
-        side, height, jnp.full_like(modes.slides, height.shape[1]), jnp.zeros_like(modes.dual)
-    )
-    return choose(through, there, modes)
+    return choose(through, _off(frame, modes, -AT_ZERO * BEHIND * height), modes)
+
+
+def _off(frame: Frame, like: Modes, height: Float[Array, "taken samples"]) -> Modes:
+    """Return the modes of who has left zero, with no slide yet; `like` gives the shapes."""
+    unused = jnp.full_like(like.slides, frame.norms.shape[0])
+    return Modes(sides_of(frame, height), height, unused, jnp.zeros_like(like.dual))
 
 
 def spanned(frame: Frame) -> Bool[Array, " features"]:
