@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from .._compile import compiled
 from .fingerprint import Fingerprint
@@ -20,14 +22,20 @@ _STEPS_A_PIECE = 8
 
 
 @compiled
-def _begin(problem, network, t0, t1, ts, rtol, options: Options) -> tuple[Context, State]:
-    context = Context.of(problem, network, t1, ts, rtol, options)
+def _begin(
+    problem, network, t0, t1, ts, rtol, options: Options, sample_weight
+) -> tuple[Context, State]:
+    context = Context.of(problem, network, t1, ts, rtol, options, sample_weight)
     return context, init(context, t0)
 
 
 @eqx.filter_jit
 def _loss(context: Context, state: State):
-    return context.problem.loss_value(context.network(state.point.neurons))
+    frame, neurons = context.frame, state.point.neurons
+    outputs = context.field.outputs(
+        (neurons.inner, neurons.outer), context.frozen(state.point, 1.0)
+    )
+    return jnp.sum(frame.sample_weight * frame.loss.value(outputs, frame.targets))
 
 
 _iterate = compiled(iterate_until)
@@ -43,11 +51,12 @@ def solve_in_pieces(
     ts,
     rtol,
     options: Options,
+    sample_weight: Float[Array, " samples"] | None,
     progress: Callable[[Progress], None] | None,
     checkpoint: str | Path | None,
 ) -> Trajectory:
     """Solve a few steps at a time; the same numbers as in one go."""
-    context, state = _begin(problem, network, t0, t1, ts, rtol, options)
+    context, state = _begin(problem, network, t0, t1, ts, rtol, options, sample_weight)
     pieces = Pieces(
         proceed=_iterate,
         steps=_STEPS_A_PIECE,
@@ -56,7 +65,7 @@ def solve_in_pieces(
         report=_report,
         finish=lambda context, state: _finish(context, state, t0),
     )
-    inputs = (problem, network, t0, t1, ts, rtol)
+    inputs = (problem, network, t0, t1, ts, rtol, sample_weight)
     return run_pieces(
         pieces, context, state, progress, checkpoint, lambda: _fingerprint(inputs, options)
     )
@@ -83,8 +92,8 @@ def _fingerprint(inputs, options: Options) -> str:
     for part in (problem.loss.value, problem.loss.pull):
         fingerprint.program(part, problem.targets, problem.targets)
     fingerprint.words(
-        problem.loss, problem.reduction, problem.train, options.solver, options.max_steps,
-        options.max_switches, options.max_slides, options.dense, options.until,
+        problem.loss, problem.reduction, problem.train, options.solver, int(options.max_steps),
+        options.max_switches, options.max_slides, options.dense_steps, options.until,
     )  # fmt: skip
     fingerprint.milestones(options.milestones, problem, network)
     return str(fingerprint)

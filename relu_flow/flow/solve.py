@@ -5,6 +5,7 @@ from pathlib import Path
 
 import diffrax as dfx
 import jax
+import jax.numpy as jnp
 
 from .._compile import compiled
 from .._types import FloatArrayLike, FloatScalarLike, is_traced
@@ -28,9 +29,12 @@ from .loop.iteration import iterate_until
 from .loop.result import finish
 from .loop.state import init
 from .method.taylor import Taylor
+from .padding import Padding
 from .pieces import solve_in_pieces
 from .results import RESULTS
 from .trajectory import Trajectory
+
+_MOST_STEPS = 2**31 - 1  # they are counted in 32 bits
 
 
 def make_options(
@@ -50,16 +54,18 @@ def make_options(
         solver=check_solver(Taylor() if solver is None else solver),
         milestones=milestones,
         until=check_until(until, milestones),
-        max_steps=positive("max_steps", max_steps),
+        max_steps=jnp.asarray(min(positive("max_steps", max_steps), _MOST_STEPS), jnp.int32),
         max_switches=switch_slots(max_switches, network.width, problem.samples),
         max_slides=slide_slots(problem, max_slides),
-        dense=dense,
+        dense_steps=max_steps if dense else 0,
     )
 
 
-def _solve_whole(problem, network, t0, t1, ts, rtol, options: Options) -> Trajectory:
+def _solve_whole(
+    problem, network, t0, t1, ts, rtol, options: Options, sample_weight=None
+) -> Trajectory:
     """Solve in one go, as one compiled program."""
-    context = Context.of(problem, network, t1, ts, rtol, options)
+    context = Context.of(problem, network, t1, ts, rtol, options, sample_weight)
     state = iterate_until(context, init(context, t0), options.max_steps)
     return finish(context, state, t0)
 
@@ -97,6 +103,10 @@ def solve(
     Switches that do not yet matter to other neurons cost no step of their own.
     With `solver=Taylor(stiff=True)` collocation steps are taken where stiffness would limit the
     steps, as it does once residuals are fitted (`method/collocation.py`).
+
+    What is compiled is for the next larger of a few sizes (4, 8, 12, ..., 32, 40, ..., 64, 80,
+    ...), so that problems of about one size share a program (`flow/padding.py`); with milestones,
+    and under a transformation, it is for the sizes that there are.
 
     Where solutions are not unique the choice is: a neuron on a repelling hyperplane stays
     there, its velocity being the smallest possible (counted in `stats["repels"]`). A neuron
@@ -143,7 +153,8 @@ def solve(
             dense output, such as `diffrax.Tsit5()` or `diffrax.Dopri8()`.
         dense: Keep what `Trajectory.network_at` needs: memory for `max_steps` states.
         max_steps: Most steps.
-        max_switches: Slots for switches; `2 * width * samples + 1024` unless given.
+        max_switches: Slots for switches; `2 * width * samples + 1024` of what is compiled for
+            unless given.
         max_slides: Most hyperplanes a neuron may slide on at once; unless given 8, or the
             dimension of the inputs' span if that is smaller.
         progress: Called on the host every few steps; not under a transformation. An
@@ -174,17 +185,25 @@ def solve(
         'DEACTIVATE'
     """
     arguments = check_arguments(problem, network, t0, t1, ts, rtol)
-    options = make_options(
-        problem, network, milestones, until, solver, dense, max_steps, max_switches, max_slides
-    )
+    asked = (milestones, until, solver, dense, max_steps, max_switches, max_slides)
+    options = make_options(problem, network, *asked)
     if until is None:
-        check_asked(arguments[4], *arguments[2:4], options.max_steps)
+        check_asked(arguments[4], *arguments[2:4], max_steps)
     if is_traced(*jax.tree.leaves((arguments, options))):
         return forward_only(_solve_whole(*arguments, options), "solve")
+    problem, network, t0, t1, ts, rtol = arguments
+    padding, sample_weight = Padding.of(problem, network, ts), None
+    # An observable is to see what there is.
+    if not options.milestones:
+        problem, network, ts, sample_weight = padding.fill(problem, network, ts)
+        options = make_options(problem, network, *asked)
+    filled = problem, network, t0, t1, ts, rtol
     if progress is None and checkpoint is None:
-        trajectory = _solve_compiled(*arguments, options)
+        trajectory = _solve_compiled(*filled, options, sample_weight)
     else:
-        trajectory = solve_in_pieces(*arguments, options, progress, checkpoint)
+        trajectory = solve_in_pieces(*filled, options, sample_weight, progress, checkpoint)
+    if sample_weight is not None:
+        trajectory = padding.cut(trajectory)
     if throw and trajectory.result != RESULTS.successful:
         raise RuntimeError(
             f"The run ended early ({int(trajectory.stats['steps'])} steps, "

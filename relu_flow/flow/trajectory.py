@@ -54,13 +54,13 @@ class SwitchLog(eqx.Module):
         neuron: Int[Array, " taken"],
         old: Int[Array, "taken samples"],
         new: Int[Array, "taken samples"],
-        mask: Bool[Array, " taken"],
+        kept: Bool[Array, "taken #samples"],  # noqa: F821
     ) -> "SwitchLog":
-        """Write every entry in which the modes `old` and `new` differ, in taken of `mask`.
+        """Write every entry of `kept` in which the modes `old` and `new` differ.
 
         `num` counts on beyond the size of the log, so that an overflow can be told.
         """
-        changed = (old != new) & mask[:, None]
+        changed = (old != new) & kept
         flat = changed.reshape(-1)
         slot = jnp.where(flat, self.num + jnp.cumsum(flat, dtype=jnp.int32) - 1, self.time.shape[0])
 

@@ -95,7 +95,7 @@ class _LimitProblem(eqx.Module):
             # A change of modes is final unless another follows at the same instant.
             final = due & (new.wait > 0)
             modes = jax.vmap(hyperplanes.modes)(new.side, new.at_rest)
-            log = state.log.append(new.start, jnp.arange(width), new.logged, modes, final)
+            log = state.log.append(new.start, jnp.arange(width), new.logged, modes, final[:, None])
             logged = jnp.where(final[:, None], modes, new.logged)
             new = eqx.tree_at(lambda s: s.logged, new, logged)
             return _LimitState(new, log, state.rounds + 1)

@@ -104,7 +104,9 @@ def test_newton_solves_the_equations_of_the_stages(stretch):
     residual = np.random.default_rng(2).standard_normal((NODES, len(outputs)))
     solve = collocation._newton(field, weights, frozen, outputs, quadrature, jnp.array(True))
     slope = field.frame.loss.curvature(outputs, field.frame.targets)
-    kernel = collocation._kernel(field, weights, frozen) * slope[None] * field.frame.sample_weight
+    kernel = (
+        collocation._kernel(field, weights, frozen) * slope[None] * field.frame.sample_weight[None]
+    )
     system = np.eye(residual.size) + np.kron(table.quadrature, kernel)
     exact = np.linalg.solve(system, residual.ravel()).reshape(residual.shape)
     np.testing.assert_allclose(solve(jnp.asarray(residual)), exact, atol=1e-12, rtol=0)

@@ -1,18 +1,10 @@
 """The solver against trajectories of an independent program with 40 or 50 digits."""
 
-import jax
 import pytest
 
 import relu_flow as rf
 
 from . import reference
-
-
-@pytest.fixture(autouse=True)
-def _forget_compiled_program():
-    """Each case has shapes of its own: nothing is worth keeping."""
-    yield
-    jax.clear_caches()
 
 
 @pytest.mark.parametrize("name", reference.NAMES)

@@ -3,7 +3,7 @@
 import diffrax as dfx
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..._norm import norm
 from ..._types import FloatScalarLike
@@ -20,15 +20,25 @@ from .point import Point
 
 
 class Options(eqx.Module):
-    """What of a solve is static: it decides what is compiled."""
+    """What is asked of a solve; all that is static decides what is compiled.
+
+    Attributes:
+        solver: Takes the steps.
+        milestones: What to look for.
+        until: Which of these ends the run.
+        max_steps: Most steps.
+        max_switches: Slots for switches.
+        max_slides: Slots for the hyperplanes that a neuron slides on.
+        dense_steps: Slots for the steps that dense output keeps; 0 if there is none.
+    """
 
     solver: dfx.AbstractSolver
     milestones: tuple[Milestone, ...]
     until: int | None = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True)
+    max_steps: Int[Array, ""]
     max_switches: int = eqx.field(static=True)
     max_slides: int = eqx.field(static=True)
-    dense: bool = eqx.field(static=True)
+    dense_steps: int = eqx.field(static=True)
 
 
 class Context(eqx.Module):
@@ -53,9 +63,9 @@ class Context(eqx.Module):
     ts: Float[Array, " times"]
 
     @classmethod
-    def of(cls, problem, network, t1, ts, rtol, options: Options) -> "Context":
-        """Put together what a solve needs."""
-        field = FlowField(Frame.of(problem))
+    def of(cls, problem, network, t1, ts, rtol, options: Options, sample_weight=None) -> "Context":
+        """Put together what a solve needs; see `Frame.of` for `sample_weight`."""
+        field = FlowField(Frame.of(problem, sample_weight))
         return cls(problem, network, field, options, rtol, t1, ts)
 
     @property
@@ -120,7 +130,7 @@ class Context(eqx.Module):
         if not self.ts.shape[0]:
             return self.t1
         asked = self.ts[jnp.minimum(records.num_saved, self.ts.shape[0] - 1)]
-        return jnp.where(records.num_saved < self.ts.shape[0], asked, self.t1)
+        return jnp.where(records.num_saved < self.ts.shape[0], jnp.minimum(asked, self.t1), self.t1)
 
     def values(self, neurons: Neurons) -> Float[Array, " milestones"]:
         """Return the milestones' observables minus their levels."""

@@ -148,7 +148,7 @@ def init(context: Context, t0: Float[Array, ""]) -> State:
             jnp.full(values.shape, jnp.inf, dtype),
         ),
         result=RESULTS.successful,
-        history=History.empty(options.max_steps, point) if options.dense else None,
+        history=History.empty(options.dense_steps, point) if options.dense_steps else None,
         initial_sides=modes.side,
     )
 

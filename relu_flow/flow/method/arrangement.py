@@ -14,6 +14,12 @@ from ..tolerances import DEPENDENT, eps
 MOST_PATTERNS = 4096
 
 
+def num_patterns(samples: int, features: int) -> int:
+    """Return how many candidates there are; 0 where patterns are not listed."""
+    count = math.perm(samples + 1, features - 1) * 2**features if 1 < features <= samples else 0
+    return count if count <= MOST_PATTERNS else 0
+
+
 def patterns(
     inputs: Float[Array, "samples features"], rank: Int[Array, ""]
 ) -> Float[Array, "patterns samples"]:
@@ -33,8 +39,8 @@ def patterns(
         1 where active; no rows if there are more than `MOST_PATTERNS`, or fewer than two features.
     """
     samples, features = inputs.shape
-    count = math.perm(samples + 1, features - 1) * 2**features if 1 < features <= samples else 0
-    if not 0 < count <= MOST_PATTERNS:
+    count = num_patterns(samples, features)
+    if not count:
         return jnp.zeros((0, samples), inputs.dtype)
     unit = inputs / jnp.linalg.norm(inputs, axis=1)[:, None]
     missing = jnp.linalg.svd(unit, full_matrices=False)[2][-1]

@@ -190,7 +190,7 @@ def _sweep(
         moved = inner - stages.inner, outer - stages.outer
         change = jnp.max(relative_size(*moved, scale, train_outer))
         outputs = stages.outputs + solve(reached - stages.outputs)
-        pull = frame.sample_weight * pull_after(start, outputs, frame.targets)
+        pull = frame.sample_weight[None] * pull_after(start, outputs, frame.targets)
         in_basis = lambda array: jnp.tensordot(
             jnp.asarray(table.legendre, array.dtype), array, axes=1
         )

@@ -43,7 +43,8 @@ class Frame(eqx.Module):
             there are not too many; else no rows.
         watched: Whether these are all, and one of them could make a neuron leave zero.
         loss: Loss of one sample.
-        sample_weight: The constant before each sample's loss.
+        sample_weight: The constants before the samples' losses; 0 for samples that but fill
+            up a shape, and have no switches of their own.
         train_outer: Whether the outer weights move.
     """
 
@@ -59,12 +60,17 @@ class Frame(eqx.Module):
     patterns: Float[Array, "patterns samples"]
     watched: Bool[Array, ""]
     loss: AbstractLoss
-    sample_weight: float = eqx.field(static=True)
+    sample_weight: Float[Array, " samples"]
     train_outer: bool = eqx.field(static=True)
 
     @classmethod
-    def of(cls, problem: Problem) -> "Frame":
-        """Express a problem in the coordinates of the solver."""
+    def of(cls, problem: Problem, sample_weight: Float[Array, " samples"] | None = None) -> "Frame":
+        """Express a problem in the coordinates of the solver.
+
+        Its samples have the weight that it says, unless one is given for each.
+        """
+        if sample_weight is None:
+            sample_weight = jnp.full(problem.samples, problem.sample_weight, problem.inputs.dtype)
         representative, factor = parallel_groups(problem.inputs)
         inputs = problem.inputs
         if problem.basis is not None:
@@ -94,7 +100,7 @@ class Frame(eqx.Module):
             representative=representative,
             factor=factor,
             loss=problem.loss,
-            sample_weight=problem.sample_weight,
+            sample_weight=sample_weight,
             train_outer=train_outer,
         )
 
@@ -104,6 +110,11 @@ class Frame(eqx.Module):
         return self.representative == jnp.arange(
             self.norms.shape[0], dtype=self.representative.dtype
         )
+
+    @property
+    def counted(self) -> Bool[Array, " samples"]:
+        """Which samples are the problem's, and do not just fill up a shape."""
+        return self.sample_weight != 0
 
     def pull(self, outputs: Float[Array, " samples"]) -> Float[Array, " samples"]:
         """Return minus the derivative of the reduced loss by each output."""
@@ -157,7 +168,8 @@ def _products(inputs: Float[Array, "samples features"], norms: Float[Array, " sa
     """Return `Frame.gram` and `Frame.overlap`."""
     size = norms[:, None] * norms[None]
     product = inputs @ inputs.T
-    resolution = ORTHOGONAL * eps(inputs) * inputs.shape[1] ** 0.5
+    features = jnp.sum(jnp.any(inputs != 0, axis=0), dtype=inputs.dtype)
+    resolution = ORTHOGONAL * eps(inputs) * jnp.sqrt(features)
     orthogonal = jnp.abs(product) <= resolution * size
     return jnp.where(orthogonal, 0.0, product), jnp.where(orthogonal, 0.0, size)
 

@@ -90,7 +90,7 @@ def expand(
     growth, raw_drive, _, pull, _ = jax.lax.fori_loop(0, order, term, start)
     # The drive has no coefficient of the highest power. The pulls must not have one either:
     # what a neuron is driven by is taken apart again, and the parts have to match.
-    pull = frame.sample_weight * pull.at[order].set(0.0)
+    pull = frame.sample_weight[None] * pull.at[order].set(0.0)
     return Expansion(growth.inner, growth.outer, pull, raw_drive)
 
 

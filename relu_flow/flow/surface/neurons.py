@@ -268,7 +268,8 @@ def _round(
     final = (finished | ~wrong) & live
     new = eqx.tree_at(lambda n: n.logged, new, jnp.where(final[:, None], modes.side, old.logged))
     time = step.start + step.unit * new.clock
-    log = arrival.log.append(time, chosen, old.logged, modes.side, final & record)
+    kept = (final & record)[:, None] & frame.counted[None]
+    log = arrival.log.append(time, chosen, old.logged, modes.side, kept)
     counted = _count(arrival.counts, meeting, change, live, at_zero)
     counts = choose(record, counted, arrival.counts)
     beyond = _beyond(frame, constrained, length, rates.amplitude, old, new, meeting.moved, live)
