@@ -34,10 +34,10 @@ if _TYPE_CHECKING:
     )
     from .discrete.descend import DescentTrajectory as DescentTrajectory
     from .discrete.descent import descent as descent
-    from .flow.host_loop import Progress as Progress
     from .flow.method.field import FlowField as FlowField, Frozen as Frozen
     from .flow.method.frame import Frame as Frame
     from .flow.method.taylor import Taylor as Taylor
+    from .flow.pieces.host_loop import Progress as Progress
     from .flow.results import RESULTS as RESULTS
     from .flow.solve import solve as solve
     from .flow.trajectory import (

@@ -16,10 +16,10 @@ from ..flow.arguments import (
     positive,
     switch_slots,
 )
-from ..flow.fingerprint import Fingerprint
 from ..flow.forward import forward_only
-from ..flow.host_loop import Pieces, Progress, run_pieces
 from ..flow.method.frame import Frame
+from ..flow.pieces.fingerprint import Fingerprint
+from ..flow.pieces.host_loop import Pieces, Progress, run_pieces
 from ..flow.results import RESULTS
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem

@@ -7,7 +7,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..flow.host_loop import Progress as FlowProgress
+from ..flow.pieces.host_loop import Progress as FlowProgress
 from ..study.run.progress import StudyProgress
 
 _PAUSE = 10.0  # seconds between a study's lines where the output is no terminal

@@ -23,14 +23,14 @@ from .arguments import (
     switch_slots,
 )
 from .forward import forward_only
-from .host_loop import Progress
 from .loop.context import Context, Options
 from .loop.iteration import iterate_until
 from .loop.result import finish
 from .loop.state import init
 from .method.taylor import Taylor
 from .padding import Padding
-from .pieces import solve_in_pieces
+from .pieces.host_loop import Progress
+from .pieces.solve_in_pieces import solve_in_pieces
 from .results import RESULTS
 from .trajectory import Trajectory
 

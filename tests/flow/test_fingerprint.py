@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import relu_flow as rf
-from relu_flow.flow import fingerprint as module
 from relu_flow.flow.arguments import check_arguments
-from relu_flow.flow.pieces import _fingerprint
+from relu_flow.flow.pieces import fingerprint as module
+from relu_flow.flow.pieces.solve_in_pieces import _fingerprint
 from relu_flow.flow.solve import make_options
 from relu_flow.observe.observables import loss
 

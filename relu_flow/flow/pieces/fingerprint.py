@@ -14,9 +14,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
-from ..model.network import TwoLayerReLU
-from ..model.problem import Problem
-from ..observe.milestones import Milestone
+from ...model.network import TwoLayerReLU
+from ...model.problem import Problem
+from ...observe.milestones import Milestone
 
 
 class Fingerprint:

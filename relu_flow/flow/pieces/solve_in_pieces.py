@@ -7,14 +7,14 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._compile import compiled
+from ..._compile import compiled
+from ..loop.context import Context, Options
+from ..loop.iteration import going_on, iterate_until
+from ..loop.result import finish
+from ..loop.state import State, init
+from ..trajectory import Trajectory
 from .fingerprint import Fingerprint
 from .host_loop import Pieces, Progress, run_pieces
-from .loop.context import Context, Options
-from .loop.iteration import going_on, iterate_until
-from .loop.result import finish
-from .loop.state import State, init
-from .trajectory import Trajectory
 
 # Between two looks of the host, for progress and Ctrl-C. Of 1.3 ms each in the benchmark's problem:
 # its run takes 0.16 s so, 0.12 s in one piece.

@@ -1,0 +1,1 @@
+"""Long runs in pieces, on the host: progress, checkpoints, Ctrl-C; of the flow and of descent."""
