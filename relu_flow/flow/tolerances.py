@@ -22,6 +22,7 @@ push of `1e-16` beside a pull of order one may be known to all its digits, and d
 | `SHORTEST` | eps times the step's start | A step cut shorter than that for a switch that its pulls do not decide would end where it began, but for rounding: it is taken undecided, and counted. |
 | `LEFT`, `PEAK` | the two highest coefficients; the root of kink times that | What the projection of a kink onto polynomials of degree 6 leaves, integrated up to any time, and at any time: found on a grid of kinks, reached by those at the ends of a step (see `tests/flow/test_kinks.py`). |
 | `CUT` | the time to an undecided switch | So short of it a step is cut; what other switches do up to the new step's own decision is then as much smaller. |
+| `SHARP` | the time to a switch | So little behind the first switch a step ends that must not go on beyond it: enough to have it in the step when that is expanded again. |
 | `GRAZING` | the fastest normal speed | A hit slower than that is told to the user as ill-conditioned; it decides nothing. Who leaves zero in such an angle to a hyperplane starts on it, and the rules decide. |
 | `RENEWED` | the outer weight | What of it counts to the size of the inner weights: with \|v\| far above \|w\| these are renewed within a step, and digits of what they were are none of what they become. Ten neurons at rtol 1e-12: with none of it 4 of 49 switches were lost at \|w\| = e^-300 \|v\|; with all of it those at e^-20 were 1.2e-11 off, with a hundredth 6e-12. |
 """  # noqa: E501
@@ -43,6 +44,7 @@ JUDGED = 4
 ARRIVAL = 2
 LATE = 1e2
 CUT = 1e-6
+SHARP = 1e-12
 SHORTEST = 64.0
 LEFT = 0.041
 PEAK = 1.41

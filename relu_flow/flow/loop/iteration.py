@@ -23,7 +23,7 @@ from ..surface.neurons import Arrival, ConstrainedStep, pass_through
 from ..surface.step import Step, may_switch, step_limits
 from ..surface.step_size import StepSize, allowed_step_size, same_correction
 from ..surface.zero import leave_zero, rest_until
-from ..tolerances import CUT
+from ..tolerances import CUT, SHARP, SHORTEST, eps
 from .context import Context
 from .expansion import expand_step
 from .milestones import Records, StepInterval, search_events
@@ -147,17 +147,19 @@ def converge(
     exhausted = expansions >= _EXPANSIONS * _HALVINGS
     same = same_correction(arrival.correction, attempt.correction, size, context.rtol)
     apart = size.corrects & ~searching & ~same
-    undecided, before = _undecided(context, step, size, crossed)
-    undecided, early = undecided & ~searching & ~apart, undecided & apart
+    undecided, before, alone = _undecided(context, step, size, crossed)
+    # A step that ends right behind its first switch is better taken without a correction.
+    drop = alone & undecided & crossed.influence.has_correction & ~searching & ~exhausted
+    undecided, early = undecided & ~searching & ~apart & ~drop, undecided & apart
     given_up = (apart | undecided) & exhausted
     undecided = undecided & ~given_up
     # That costs least where the pulls can be corrected. It is tried once, in the first expansion
     # or after one that was cut: a correction that came out zero would be asked for again.
-    tell = undecided & ~crossed.influence.has_correction & (expansions <= 2)
+    tell = undecided & ~crossed.influence.has_correction & ~alone & (expansions <= 2)
     tell = tell & jnp.array(context.can_correct) & (step.stiff == 0)
     cut = undecided & ~tell
-    done = (~apart | given_up) & ~undecided
-    halved = apart & ~given_up & (expansions % _EXPANSIONS == 0)
+    done = (~apart | given_up) & ~undecided & ~drop
+    halved = apart & ~given_up & ~drop & (expansions % _EXPANSIONS == 0)
     length = jnp.where(halved, 0.5 * size.length, size.length)
     # What does not converge is cut at once where it would be cut if it did.
     length = jnp.where(cut | (halved & early), jnp.minimum(before, length), length)
@@ -166,14 +168,14 @@ def converge(
     first = jnp.maximum(size.kinks_from, (1 - CUT) * jnp.minimum(arrival.first_switch, size.length))
     first = jnp.where(searching | crossed.influence.has_correction, size.kinks_from, first)
     # What a step of another length does is not known.
-    found = jnp.where(halved | cut, 0.0, arrival.correction)
+    found = jnp.where(halved | cut | drop, 0.0, arrival.correction)
     new = Attempt(
         expansions=expansions,
         correction=jnp.where(done, attempt.correction, found),
         size=eqx.tree_at(
             lambda s: (s.length, s.corrects, s.kinks_from),
             size,
-            (length, size.corrects | tell, first),
+            (length, (size.corrects | tell) & ~drop & ~(cut & alone), first),
         ),
         stiff=step.stiff,
         tried=attempt.tried | (step.sweeps > 0),
@@ -192,17 +194,30 @@ def _undecided(context: Context, step: Step, size: StepSize, crossed: Crossed):
     is taken to come earlier than it did without a correction: a correction spreads a kink to
     before it, and so may move at once a preactivation that is smaller still. The bound was put
     short of the switch by `CUT`.
+
+    Returns:
+        Both, and whether the step ends right behind its first switch already: then it is taken
+        without a correction, which tells when that comes, and ends as soon as that has come.
     """
-    arrival = crossed.arrival
-    behind = jnp.maximum((1 + CUT) * arrival.first_switch, (1 + 3 * CUT) * size.kinks_from)
-    behind = jnp.maximum(behind, CUT * step.available)
+    arrival, corrected = crossed.arrival, crossed.influence.has_correction
+    begun = jnp.abs(step.start / step.unit)
+    shortest = SHORTEST * eps(begun) * begun
+    # Powers of a shorter one, up to that of a series' order, would not be numbers.
+    least = jnp.maximum(shortest, SHARP * step.available)
+    floor = jnp.maximum((1 + 3 * CUT) * size.kinks_from, CUT * step.available)
+    behind = jnp.maximum((1 + CUT) * arrival.first_switch, floor)
     longer = size.length > (1 + CUT) * behind
+    sharp = (1 + SHARP) * arrival.first_switch + shortest
+    sharpens = ~longer & ~corrected & (arrival.first_switch > least)
+    sharpens = sharpens & (size.length > (1 + SHARP) * sharp)
+    drops = corrected & (size.kinks_from > least) & (size.length <= (1 + CUT) * floor)
     misled = misleads(
-        context.frame, step, crossed.influence, arrival.modes, arrival.speed, arrival.first_switch,
-        size.length,
+        context.frame, step, crossed.influence, arrival.modes, arrival.speed, arrival.slack,
+        arrival.first_switch, size.length,
     )  # fmt: skip
-    undecided = jnp.isfinite(arrival.decide_by) | (longer & misled)
-    return undecided, jnp.where(longer, behind, arrival.decide_by)
+    undecided = jnp.isfinite(arrival.decide_by) | (misled & (longer | sharpens | drops))
+    before = jnp.where(sharpens, sharp, arrival.decide_by)
+    return undecided, jnp.where(longer, behind, before), sharpens | drops
 
 
 def look_for_milestones(

@@ -94,13 +94,15 @@ def misleads(
     influence: Influence,
     modes: Modes,
     speed: Float[Array, "width samples"],
+    slack: Float[Array, "width ends"],
     first_switch: Float[Array, ""],
     length: Float[Array, ""],
 ) -> Bool[Array, ""]:
     """Return whether switches within the step move a later one by more than may be.
 
-    `modes` are those at the end of the step, at `length`, and `speed` how fast preactivations
-    move there; `first_switch` is when the first neuron switched.
+    `modes` are those at the end of the step, at `length`, `speed` how fast preactivations move
+    there, and `slack` how far slides are from their ends; `first_switch` is when the first
+    neuron switched.
     """
     influence = eqx.tree_at(lambda i: i.kinks_from, influence, jnp.minimum(first_switch, length))
     area = influence.area_at(length[None])
@@ -110,7 +112,20 @@ def misleads(
     height = modes.height
     moved = speed * (jnp.abs(step.start / step.unit) + length)
     wrong = off > step.lateness * jnp.maximum(jnp.abs(height), moved)
-    return jnp.any(wrong & (height != 0) & frame.own[None])
+    misled = jnp.any(wrong & (height != 0) & frame.own[None])
+    if modes.slides.shape[1] == 0:
+        return misled
+    # A slide whose weight the switches may have taken beyond its end is over since then.
+    drift = influence.drift_at(length[None])
+    sliding = active.astype(drift.dtype) * drift
+    together = (
+        jnp.add(*frame.group_pulls(drift[0])).at[modes.slides].get(mode="fill", fill_value=0.0)
+    )
+    off = norm(modes.dual) * (sliding @ frame.norms)[:, None] + together
+    over = (modes.slides < frame.norms.shape[0]) & (off > jnp.minimum(*jnp.split(slack, 2, axis=1)))
+    since = jnp.maximum(length - influence.kinks_from, 0.0)
+    late = since > step.lateness * (jnp.abs(step.start / step.unit) + length)
+    return misled | (late & jnp.any(over))
 
 
 def latest_decision(

@@ -26,7 +26,7 @@ from .influence import Influence, latest_decision
 from .modes import Modes, entry
 from .roots import FirstViolation, first_violation
 from .slides import dependent
-from .step import Step, heights_at, scaled_bernstein, series_size, speeds_at
+from .step import Step, heights_at, scaled_bernstein, series_size, slacks_at, speeds_at
 from .zero import at_rest, must_leave, spanned, straight_on, vanishes
 
 # On a CPU more neurons at a time cost more arithmetic than they save rounds: at width 1000 with
@@ -82,6 +82,7 @@ class Arrival(eqx.Module):
         weights: Inner and outer weights.
         modes: Modes.
         speed: How fast preactivations move.
+        slack: How far weights of slides are from their two ends.
         log: The switches.
         counts: The counts.
         correction: What the neurons put out beyond the step's frozen pattern, projected.
@@ -93,6 +94,7 @@ class Arrival(eqx.Module):
     weights: Weights
     modes: Modes
     speed: Float[Array, "width samples"]
+    slack: Float[Array, "width ends"]
     log: SwitchLog
     counts: Counts
     correction: Float[Array, "degrees samples"]
@@ -178,6 +180,7 @@ def pass_through(
         weights=(evaluate(step.series.inner, length), evaluate(step.series.outer, length)),
         modes=eqx.tree_at(lambda m: m.height, step.modes, heights),
         speed=speeds_at(frame, limits, length),
+        slack=slacks_at(frame, limits, length),
         log=log,
         counts=counts,
         correction=no_correction(samples, length.dtype),
@@ -283,6 +286,7 @@ def _round(
         weights=jax.tree.map(put, arrival.weights, ends),
         modes=eqx.tree_at(lambda m: m.height, arrival.modes, heights),
         speed=put(arrival.speed, speeds_at(frame, new.limits, left)),
+        slack=put(arrival.slack, slacks_at(frame, new.limits, left)),
         log=log,
         counts=counts,
         correction=arrival.correction + beyond,

@@ -131,6 +131,14 @@ def speeds_at(
     return jnp.abs(evaluate(order * height, jnp.atleast_1d(length)[:, None]))
 
 
+def slacks_at(
+    frame: Frame, limits: Float[Array, "width constraints order"], length: Float[Array, "*width"]
+) -> Float[Array, "width ends"]:
+    """Return how far slides' weights are from their ends, from the constraints; 0 if unused."""
+    slack = jnp.moveaxis(limits[:, frame.norms.shape[0] :], -1, 0)
+    return evaluate(slack, jnp.atleast_1d(length)[:, None])
+
+
 def series_size(
     series: Float[Array, "order width features"], length: Float[Array, "*width"]
 ) -> Float[Array, " width"]:
