@@ -1,12 +1,20 @@
 """Settings of the tests: float64, nothing promoted unasked, quick compilation, little memory."""
 
 import os
+import tempfile
 from importlib.metadata import version
 
 # As `relu_flow._compile` says, but for every program, and in the processes that tests start.
 if tuple(int(part) for part in version("jax").split(".")[:2]) < (0, 11):
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
+
+# What one module, worker, notebook or command of this run of the tests has compiled, the others
+# find. Workers have the folder from who started them; nothing is kept for the next run.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="relu_flow")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import jax
 import jaxtyping

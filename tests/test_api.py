@@ -1,6 +1,7 @@
 """The public face: names, lightness, the command line and its files."""
 
 import inspect
+import os
 import subprocess
 import sys
 
@@ -40,10 +41,10 @@ def test_public_names():
         _ = rf.solves
 
 
-def run(*arguments, cwd=None):
+def run(*arguments, cwd=None, env=None):
     """Run a Python process and return it."""
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd, env=env
     )
 
 
@@ -84,7 +85,8 @@ def test_library_never_touches_global_configuration():
         "import jax, relu_flow; "
         "print(jax.config.jax_enable_x64, jax.config.jax_compilation_cache_dir)"
     )
-    assert run("-c", code).stdout.strip() == "False None"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    assert run("-c", code, env=plain).stdout.strip() == "False None"
 
 
 def test_digits_command_writes_what_it_says(tmp_path):
