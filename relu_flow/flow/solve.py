@@ -14,7 +14,6 @@ from ..model.problem import Problem
 from ..observe.milestones import Milestone
 from .arguments import (
     check_arguments,
-    check_asked,
     check_milestones,
     check_solver,
     check_until,
@@ -140,8 +139,7 @@ def solve(
         t1: End, in units of gradient-flow time of the reduced loss.
         t0: Start.
         ts: Times at which the network is returned, ascending in [t0, t1]; the end alone
-            if not given. Steps end there, so that many of them cost time, and there may be
-            no more of them than `max_steps`.
+            if not given. No step ends for them: they are read off within the steps.
         rtol: Tolerance for each neuron relative to its own size, however small that is.
         milestones: Observables whose first crossing of a level is located by root finding
             on the flow itself (see `Milestone`), or a single one. A crossing is seen by a
@@ -187,8 +185,6 @@ def solve(
     arguments = check_arguments(problem, network, t0, t1, ts, rtol)
     asked = (milestones, until, solver, dense, max_steps, max_switches, max_slides)
     options = make_options(problem, network, *asked)
-    if until is None:
-        check_asked(arguments[4], *arguments[2:4], max_steps)
     if is_traced(*jax.tree.leaves((arguments, options))):
         return forward_only(_solve_whole(*arguments, options), "solve")
     problem, network, t0, t1, ts, rtol = arguments

@@ -18,6 +18,10 @@ from ..tolerances import OUTPUT, eps
 from .milestones import Records
 from .point import Point
 
+# Looks at a time: each costs as much as a term of a step's series, whether it is wanted or not, and
+# as many iterations as are needed for all times come to a few dozen.
+_LOOKS, _LOOKS_IN = 4, 64
+
 
 class Options(eqx.Module):
     """What is asked of a solve; all that is static decides what is compiled.
@@ -125,12 +129,11 @@ class Context(eqx.Module):
         until = self.options.until
         return self.t1 if until is None else jnp.minimum(self.t1, records.time[until])
 
-    def next_stop(self, records: Records) -> Float[Array, ""]:
-        """Return the time beyond which a step may not go."""
-        if not self.ts.shape[0]:
-            return self.t1
-        asked = self.ts[jnp.minimum(records.num_saved, self.ts.shape[0] - 1)]
-        return jnp.where(records.num_saved < self.ts.shape[0], jnp.minimum(asked, self.t1), self.t1)
+    @property
+    def num_looks(self) -> int:
+        """How many of the times asked for are looked at in one iteration, at most."""
+        times = self.ts.shape[0]
+        return min(times, max(_LOOKS, times // _LOOKS_IN))
 
     def values(self, neurons: Neurons) -> Float[Array, " milestones"]:
         """Return the milestones' observables minus their levels."""

@@ -133,5 +133,6 @@ class DenseOutput(eqx.Module):
             SwitchLog.empty(1, t.dtype),
             Counts.zero(),
             record=no,
+            looks=jnp.zeros(0, t.dtype),
         )
         return context.network(point_at(frame, arrival, point.neurons).neurons)

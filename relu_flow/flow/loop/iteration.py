@@ -27,7 +27,7 @@ from ..tolerances import CUT, SHARP, SHORTEST, eps
 from .context import Context
 from .expansion import expand_step
 from .milestones import Records, StepInterval, search_events
-from .point import Point, point_at
+from .point import Point, point_at, seen_neurons
 from .state import Attempt, State, StepCounts
 
 # Expansions in which a step's corrections have to converge before it is halved, and how often it
@@ -56,6 +56,7 @@ def iterate(context: Context, state: State) -> State:
     crossed = cross(context, state, step, limits, size)
     attempt, given_up = converge(context, state.attempt, step, size, crossed)
     attempt, records, end = look_for_milestones(context, state, attempt, size, crossed)
+    attempt, records = look_at_times(context, state, attempt, crossed, records, end)
     return commit(context, state, step, crossed, attempt, records, end, given_up)
 
 
@@ -96,7 +97,7 @@ def expand(
 ) -> tuple[Step, Float[Array, "width constraints order"], StepSize]:
     """Expand the present step; return it, its constraints, and how far it goes."""
     attempt = state.attempt
-    left = (context.next_stop(state.records) - state.t) / state.unit
+    left = (context.t1 - state.t) / state.unit
     trial = StiffTrial.of(state.pace, left, attempt.expansions > 0, attempt.stiff)
     step = expand_step(
         context, state.point, state.t, state.unit, attempt.correction, attempt.size.length, left,
@@ -105,7 +106,7 @@ def expand(
     limits = step_limits(context.frame, step)
 
     def first_size() -> StepSize:
-        # How long a step is has no derivative but that of the times asked for.
+        # How long a step is has no derivative but that of the end.
         known = (context.frame, step, limits, context.rtol)
         size = allowed_step_size(*jax.lax.stop_gradient(known), context.can_correct)
         length = jnp.where(size.length < step.available, size.length, step.available)
@@ -123,13 +124,16 @@ def cross(
     size: StepSize,
 ) -> Crossed:
     """Take the neurons through the step, or to where a milestone is searched in it."""
-    frame, attempt, searching = context.frame, state.attempt, state.attempt.searching
-    offset = jnp.where(searching, attempt.search.trial(), size.length)
+    frame, attempt = context.frame, state.attempt
+    offset = jnp.where(attempt.searching, attempt.search.trial(), size.length)
+    times = state.records.next_times(context.ts, context.num_looks)
+    looks = (times - state.t) / state.unit
+    looks = jnp.where(looks > size.length, size.length, looks)  # times of later steps
     candidates = may_switch(limits, offset)
     influenced = influence(frame, step, size, candidates, attempt.correction)
     constrained = ConstrainedStep(step, limits, influenced, size.corrects)
     arrival = pass_through(
-        frame, constrained, candidates, offset, state.log, state.counts, record=~searching
+        frame, constrained, candidates, offset, state.log, state.counts, ~attempt.converged, looks
     )
     return Crossed(influenced, arrival, point_at(frame, arrival, state.point.neurons))
 
@@ -142,15 +146,15 @@ def converge(
     Returns:
         The attempt, and whether it was given up: taken as it is although it did not converge.
     """
-    arrival, searching = crossed.arrival, attempt.searching
-    expansions = attempt.expansions + (~searching).astype(jnp.int32)
+    arrival, looking = crossed.arrival, attempt.converged
+    expansions = attempt.expansions + (~looking).astype(jnp.int32)
     exhausted = expansions >= _EXPANSIONS * _HALVINGS
     same = same_correction(arrival.correction, attempt.correction, size, context.rtol)
-    apart = size.corrects & ~searching & ~same
+    apart = size.corrects & ~looking & ~same
     undecided, before, alone = _undecided(context, step, size, crossed)
     # A step that ends right behind its first switch is better taken without a correction.
-    drop = alone & undecided & crossed.influence.has_correction & ~searching & ~exhausted
-    undecided, early = undecided & ~searching & ~apart & ~drop, undecided & apart
+    drop = alone & undecided & crossed.influence.has_correction & ~looking & ~exhausted
+    undecided, early = undecided & ~looking & ~apart & ~drop, undecided & apart
     given_up = (apart | undecided) & exhausted
     undecided = undecided & ~given_up
     # That costs least where the pulls can be corrected. It is tried once, in the first expansion
@@ -166,7 +170,7 @@ def converge(
     # Of the first switch there was but a bound. With a correction it would come at another time,
     # since that spreads kinks to before them.
     first = jnp.maximum(size.kinks_from, (1 - CUT) * jnp.minimum(arrival.first_switch, size.length))
-    first = jnp.where(searching | crossed.influence.has_correction, size.kinks_from, first)
+    first = jnp.where(looking | crossed.influence.has_correction, size.kinks_from, first)
     # What a step of another length does is not known.
     found = jnp.where(halved | cut | drop, 0.0, arrival.correction)
     new = Attempt(
@@ -180,7 +184,8 @@ def converge(
         stiff=step.stiff,
         tried=attempt.tried | (step.sweeps > 0),
         converged=done,
-        end=choose(searching, attempt.end, crossed.point),
+        end=choose(looking, attempt.end, crossed.point),
+        looking=attempt.looking,
         search=attempt.search,
     )
     return new, given_up
@@ -224,9 +229,9 @@ def look_for_milestones(
     context: Context, state: State, attempt: Attempt, size: StepSize, crossed: Crossed
 ) -> tuple[Attempt, Records, Float[Array, ""]]:
     """Look for milestones; return the attempt, the records, and when the step ends."""
-    options, stop = context.options, context.next_stop(state.records)
-    whole = size.length >= (stop - state.t) / state.unit
-    end = jnp.where(whole, stop, state.t + state.unit * size.length)
+    options = context.options
+    whole = size.length >= (context.t1 - state.t) / state.unit
+    end = jnp.where(whole, context.t1, state.t + state.unit * size.length)
     if not options.milestones:
         return attempt, state.records, end
     events, records, behind = search_events(
@@ -245,6 +250,26 @@ def look_for_milestones(
         attempt = eqx.tree_at(lambda a: a.end, attempt, last)
         end = jnp.minimum(end, context.end(records))
     return attempt, records, end
+
+
+def look_at_times(
+    context: Context,
+    state: State,
+    attempt: Attempt,
+    crossed: Crossed,
+    records: Records,
+    end: Float[Array, ""],
+) -> tuple[Attempt, Records]:
+    """Write down the neurons at times asked for within the step; return attempt and records.
+
+    There may be more than are looked at in one iteration: then the step is looked at again.
+    """
+    if not context.ts.shape[0]:
+        return attempt, records
+    now = attempt.converged & ~state.attempt.searching
+    seen = seen_neurons(context.frame, crossed.arrival, state.point)
+    records, more = records.save(context.ts, jnp.where(now, end, -jnp.inf), seen)
+    return eqx.tree_at(lambda a: a.looking, attempt, more), records
 
 
 def commit(
@@ -281,7 +306,7 @@ def commit(
             records,
         ),
     )
-    done = attempt.converged & ~attempt.search.open
+    done = attempt.converged & ~attempt.search.open & ~attempt.looking
     following = lambda state: _next_step(context, state, step, end)
     return jax.lax.cond(done, following, lambda state: state, state)
 
@@ -303,7 +328,7 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
         steps.unconverged,
         jnp.where(step.stationary, since, steps.stationary_since),
     )
-    history, records = state.history, state.records
+    history = state.history
     if history is not None:
         history = history.set(
             steps.steps,
@@ -314,8 +339,6 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
             attempt.size.length,
             step.stiff,
         )
-    if context.ts.shape[0]:
-        records = records.save(context.ts, end, attempt.end.neurons)
     return State(
         t=end,
         unit=unit,
@@ -325,7 +348,7 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
         log=state.log,
         counts=state.counts,
         steps=following,
-        records=records,
+        records=state.records,
         result=_judge(context, state, step, end, unit),
         history=history,
         initial_sides=state.initial_sides,

@@ -21,11 +21,11 @@ def finish(context: Context, state: State, t0: Float[Array, ""]) -> Trajectory:
     result = RESULTS.where(unfinished, too_many, state.result)
     asked = context.ts.shape[0]
     if asked:
+        # The last step may have gone on beyond the run's end.
         filled = jnp.arange(asked, dtype=jnp.int32) < state.records.num_saved
+        filled = filled & (context.ts <= jnp.maximum(state.t, t0))
         ts = jnp.where(filled, context.ts, jnp.inf)
-        first = jnp.searchsorted(context.ts, context.ts, side="left")
-        saved = jax.tree.map(lambda rows: rows[first], state.records.saved)
-        rows = choose(filled, saved, state.point.neurons)
+        rows = choose(filled, state.records.saved, state.point.neurons)
     else:
         ts, rows = state.t[None], jax.tree.map(lambda x: x[None], state.point.neurons)
     switches, sides = state.log.sorted().after(t0, state.initial_sides)

@@ -31,8 +31,9 @@ class Attempt(eqx.Module):
         stiff: The length of the collocation step that it is, 0 if it is none.
         tried: Whether one was tried.
         converged: Whether the pulls know of what the switches do: the step is as it will stay,
-            and what remains is the search for milestones.
+            and what remains is to look for times asked for, and for milestones.
         end: Where it ends, once it has converged.
+        looking: Whether more times asked for lie in it.
         search: The search for milestones within it.
     """
 
@@ -43,12 +44,13 @@ class Attempt(eqx.Module):
     tried: Bool[Array, ""]
     converged: Bool[Array, ""]
     end: Point
+    looking: Bool[Array, ""]
     search: EventSearch
 
     @property
     def searching(self) -> Bool[Array, ""]:
-        """Whether the next expansion is a look into the step, for milestones."""
-        return self.converged
+        """Whether the next expansion is a look into the step, for a milestone."""
+        return self.converged & ~self.looking
 
     @classmethod
     def new(cls, point: Point, milestones: int) -> "Attempt":
@@ -62,6 +64,7 @@ class Attempt(eqx.Module):
             tried=jnp.array(False),
             converged=jnp.array(False),
             end=point,
+            looking=jnp.array(False),
             search=EventSearch.none(milestones, dtype),
         )
 

@@ -80,6 +80,7 @@ class Arrival(eqx.Module):
 
     Attributes:
         weights: Inner and outer weights.
+        seen: The same at the times that were looked at, along a first axis.
         modes: Modes.
         speed: How fast preactivations move.
         slack: How far weights of slides are from their two ends.
@@ -92,6 +93,7 @@ class Arrival(eqx.Module):
     """
 
     weights: Weights
+    seen: tuple[Float[Array, "looks width features"], Float[Array, "looks width"]]
     modes: Modes
     speed: Float[Array, "width samples"]
     slack: Float[Array, "width ends"]
@@ -150,6 +152,7 @@ def pass_through(
     log: SwitchLog,
     counts: Counts,
     record: Bool[Array, ""],
+    looks: Float[Array, " looks"],
 ) -> Arrival:
     """Take all neurons from the start of a step to `length` after it.
 
@@ -162,6 +165,7 @@ def pass_through(
         counts: Counters to go on from.
         record: Whether switches are written down and counted; otherwise only the weights
             at the end are wanted.
+        looks: When to look at the weights on the way, in the step's unit.
     """
     step, limits = constrained.step, constrained.limits
     width, samples = step.series.outer.shape[1], frame.inputs.shape[0]
@@ -178,6 +182,11 @@ def pass_through(
     # Where they get without a switch: right for those that have none.
     straight = Arrival(
         weights=(evaluate(step.series.inner, length), evaluate(step.series.outer, length)),
+        seen=_seen(
+            step.series.inner,
+            step.series.outer,
+            jnp.broadcast_to(looks[:, None], (looks.shape[0], width)),
+        ),
         modes=eqx.tree_at(lambda m: m.height, step.modes, heights),
         speed=speeds_at(frame, limits, length),
         slack=slacks_at(frame, limits, length),
@@ -196,7 +205,7 @@ def pass_through(
         state, pending, arrival, rounds = carry
         (chosen,) = jnp.nonzero(pending, size=together, fill_value=width)
         some, finished, arrival = _round(
-            frame, constrained, length, chosen, state.take(chosen), arrival, record
+            frame, constrained, length, chosen, state.take(chosen), arrival, record, looks
         )
         state = state.put(chosen, some)
         return state, pending.at[chosen].set(~finished, mode="drop"), arrival, rounds + 1
@@ -249,6 +258,7 @@ def _round(
     old: _Travellers,
     arrival: Arrival,
     record,
+    looks: Float[Array, " looks"],
 ):
     """Take some neurons to their next switch and expand them anew, or to the end."""
     step = constrained.step
@@ -284,6 +294,7 @@ def _round(
     switched = jnp.min(jnp.where(meeting.switches, new.clock, jnp.inf))
     arrival = Arrival(
         weights=jax.tree.map(put, arrival.weights, ends),
+        seen=_seen_from(new, looks, chosen, arrival.seen),
         modes=eqx.tree_at(lambda m: m.height, arrival.modes, heights),
         speed=put(arrival.speed, speeds_at(frame, new.limits, left)),
         slack=put(arrival.slack, slacks_at(frame, new.limits, left)),
@@ -294,6 +305,26 @@ def _round(
         decide_by=jnp.minimum(arrival.decide_by, by),
     )
     return new, finished, arrival
+
+
+def _seen(inner, outer, since: Float[Array, "looks width"]):
+    """Return weights at several times since their expansion."""
+    at = lambda t: (evaluate(inner, t[:, None]), evaluate(outer, t))
+    return jax.vmap(at)(since)
+
+
+def _seen_from(new: _Travellers, looks: Float[Array, " looks"], chosen, seen):
+    """Return what is seen of all neurons, that of some from their last switch on replaced."""
+    if not looks.shape[0]:
+        return seen
+    since = looks[:, None] - new.clock[None]
+    inner, outer = _seen(new.inner, new.outer, jnp.maximum(since, 0.0))
+    rows = lambda array: jnp.take(array, chosen, axis=1, mode="clip")
+    put = lambda array, some: array.at[:, chosen].set(some, mode="drop")
+    return (
+        put(seen[0], jnp.where((since >= 0)[..., None], inner, rows(seen[0]))),
+        put(seen[1], jnp.where(since >= 0, outer, rows(seen[1]))),
+    )
 
 
 def _meet(step: Step, length, live, old: _Travellers) -> _Meeting:

@@ -31,7 +31,7 @@ class Step(eqx.Module):
         curvature: How much each pull falls with its output, at the step's start.
         pull_error: What rounding of the outputs at the start does to each pull's coefficients.
         trusted: How far the series reach, whether or not the step goes that far.
-        available: How far the step may go, in its unit: no farther than the next time asked for.
+        available: How far the step may go, in its unit.
         unit_factor: Factor for the unit of the next step.
         accepted: Whether the solver's error was within the tolerance.
         stationary: Whether nothing moves any more.
