@@ -100,8 +100,8 @@ def solve(
     one hyperplane within a step; switches are located to rounding. At a hyperplane the
     neuron crosses, slides along it, or leaves it by Filippov's rule (`surface/filippov.py`).
     Switches that do not yet matter to other neurons cost no step of their own.
-    With `solver=Taylor(stiff=True)` collocation steps are taken where stiffness would limit the
-    steps, as it does once residuals are fitted (`method/collocation.py`).
+    Where stiffness would limit the steps, as it does once residuals are fitted, collocation steps
+    are taken (`method/collocation.py`), unless `solver=Taylor(stiff=False)`.
 
     What is compiled is for the next larger of a few sizes (4, 8, 12, ..., 32, 40, ..., 64, 80,
     ...), so that problems of about one size share a program (`flow/padding.py`); with milestones,

@@ -229,12 +229,11 @@ class Taylor(dfx.AbstractSolver):
     Attributes:
         series_order: Highest power of time; at least 4.
         stiff: Whether `relu_flow.solve` may take collocation steps (`method/collocation.py`)
-            where stiffness limits the series. Off unless asked for: the papers' experiments
-            are checked with series alone.
+            where stiffness limits the series.
     """
 
     series_order: int = eqx.field(static=True, default=16)
-    stiff: bool = eqx.field(static=True, default=False)
+    stiff: bool = eqx.field(static=True, default=True)
 
     term_structure: ClassVar = dfx.ODETerm
     interpolation_cls: ClassVar[Callable[..., PowerSeriesInterpolation]] = PowerSeriesInterpolation

@@ -178,24 +178,7 @@ def pass_through(
         modes=step.modes,
         logged=step.modes.side,
     )
-    heights = heights_at(frame, step.modes, limits, length)
-    # Where they get without a switch: right for those that have none.
-    straight = Arrival(
-        weights=(evaluate(step.series.inner, length), evaluate(step.series.outer, length)),
-        seen=_seen(
-            step.series.inner,
-            step.series.outer,
-            jnp.broadcast_to(looks[:, None], (looks.shape[0], width)),
-        ),
-        modes=eqx.tree_at(lambda m: m.height, step.modes, heights),
-        speed=speeds_at(frame, limits, length),
-        slack=slacks_at(frame, limits, length),
-        log=log,
-        counts=counts,
-        correction=no_correction(samples, length.dtype),
-        first_switch=jnp.full_like(length, jnp.inf),
-        decide_by=jnp.full_like(length, jnp.inf),
-    )
+    straight = _straight(frame, constrained, length, log, counts, looks)
     together = min(_AT_A_TIME, width)
     # Far beyond what a neuron can need, sixteen switches at each hyperplane and 256 more: only
     # inconsistent modes go round for ever, and end here, with a code.
@@ -222,6 +205,26 @@ def pass_through(
     # Heights are known at the end, the rest of the modes from the last switch on.
     modes = eqx.tree_at(lambda m: m.height, state.modes, arrival.modes.height)
     return eqx.tree_at(lambda a: (a.modes, a.counts), arrival, (modes, counts))
+
+
+def _straight(frame: Frame, constrained: ConstrainedStep, length, log, counts, looks) -> Arrival:
+    """Return where neurons get without a switch: right for those that have none."""
+    step, limits = constrained.step, constrained.limits
+    inner, outer = step.series.inner, step.series.outer
+    heights = heights_at(frame, step.modes, limits, length)
+    everyone = jnp.broadcast_to(looks[:, None], (looks.shape[0], outer.shape[1]))
+    return Arrival(
+        weights=(evaluate(inner, length), evaluate(outer, length)),
+        seen=_seen(inner, outer, everyone),
+        modes=eqx.tree_at(lambda m: m.height, step.modes, heights),
+        speed=speeds_at(frame, limits, length),
+        slack=slacks_at(frame, limits, length),
+        log=log,
+        counts=counts,
+        correction=no_correction(heights.shape[1], length.dtype),
+        first_switch=jnp.full_like(length, jnp.inf),
+        decide_by=jnp.full_like(length, jnp.inf),
+    )
 
 
 class _Meeting(eqx.Module):
