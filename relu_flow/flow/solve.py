@@ -139,7 +139,7 @@ def solve(
         t1: End, in units of gradient-flow time of the reduced loss.
         t0: Start.
         ts: Times at which the network is returned, ascending in [t0, t1]; the end alone
-            if not given. No step ends for them: they are read off within the steps.
+            if not given. Up to 256 of them end a step each; more are read off within the steps.
         rtol: Tolerance for each neuron relative to its own size, however small that is.
         milestones: Observables whose first crossing of a level is located by root finding
             on the flow itself (see `Milestone`), or a single one. A crossing is seen by a

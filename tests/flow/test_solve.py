@@ -40,11 +40,11 @@ def test_second_solve_of_one_shape_compiles_nothing(base):
 
 
 def test_times_cost_no_steps(base):
-    """Assert that many times are read off the same steps, wherever they lie among switches."""
+    """Assert that many times are read off the steps there are anyway, among switches too."""
     problem, network = base
     times = np.unique(np.append(np.geomspace(1e-3, END, 1000), [0.0, 1.0, END]))
     few = np.array([0.0, 1.0, END])
-    many, plain = (rf.solve(problem, network, END, ts=ts) for ts in (times, few))
+    many, cut, plain = (rf.solve(problem, network, END, ts=ts) for ts in (times, few, None))
     assert int(many.switches.num) > 10
     for name in ("steps", "truncated_steps", "switches"):
         assert int(many.stats[name]) == int(plain.stats[name])
@@ -56,9 +56,9 @@ def test_times_cost_no_steps(base):
     np.testing.assert_array_equal(many.ts, times)
     rows = np.searchsorted(times, few)
     for ours, theirs in zip(
-        jax.tree.leaves(many.networks), jax.tree.leaves(plain.networks), strict=True
+        jax.tree.leaves(many.networks), jax.tree.leaves(cut.networks), strict=True
     ):
-        np.testing.assert_allclose(ours[rows], theirs, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(ours[rows], theirs, rtol=1e-10, atol=1e-11)
     # A run that ends at one of the times is there too.
     for k in (200, 500, 800):
         alone = rf.solve(problem, network, times[k]).network

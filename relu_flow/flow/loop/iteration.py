@@ -97,7 +97,7 @@ def expand(
 ) -> tuple[Step, Float[Array, "width constraints order"], StepSize]:
     """Expand the present step; return it, its constraints, and how far it goes."""
     attempt = state.attempt
-    left = (context.t1 - state.t) / state.unit
+    left = (context.next_stop(state.records) - state.t) / state.unit
     trial = StiffTrial.of(state.pace, left, attempt.expansions > 0, attempt.stiff)
     step = expand_step(
         context, state.point, state.t, state.unit, attempt.correction, attempt.size.length, left,
@@ -106,7 +106,7 @@ def expand(
     limits = step_limits(context.frame, step)
 
     def first_size() -> StepSize:
-        # How long a step is has no derivative but that of the end.
+        # How long a step is has no derivative but that of the times it may end at.
         known = (context.frame, step, limits, context.rtol)
         size = allowed_step_size(*jax.lax.stop_gradient(known), context.can_correct)
         length = jnp.where(size.length < step.available, size.length, step.available)
@@ -229,9 +229,9 @@ def look_for_milestones(
     context: Context, state: State, attempt: Attempt, size: StepSize, crossed: Crossed
 ) -> tuple[Attempt, Records, Float[Array, ""]]:
     """Look for milestones; return the attempt, the records, and when the step ends."""
-    options = context.options
-    whole = size.length >= (context.t1 - state.t) / state.unit
-    end = jnp.where(whole, context.t1, state.t + state.unit * size.length)
+    options, stop = context.options, context.next_stop(state.records)
+    whole = size.length >= (stop - state.t) / state.unit
+    end = jnp.where(whole, stop, state.t + state.unit * size.length)
     if not options.milestones:
         return attempt, state.records, end
     events, records, behind = search_events(
@@ -264,11 +264,11 @@ def look_at_times(
 
     There may be more than are looked at in one iteration: then the step is looked at again.
     """
-    if not context.ts.shape[0]:
+    if not context.num_looks:
         return attempt, records
     now = attempt.converged & ~state.attempt.searching
     seen = seen_neurons(context.frame, crossed.arrival, state.point)
-    records, more = records.save(context.ts, jnp.where(now, end, -jnp.inf), seen)
+    records, more = records.save_seen(context.ts, jnp.where(now, end, -jnp.inf), seen)
     return eqx.tree_at(lambda a: a.looking, attempt, more), records
 
 
@@ -328,7 +328,7 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
         steps.unconverged,
         jnp.where(step.stationary, since, steps.stationary_since),
     )
-    history = state.history
+    history, records = state.history, state.records
     if history is not None:
         history = history.set(
             steps.steps,
@@ -339,6 +339,8 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
             attempt.size.length,
             step.stiff,
         )
+    if context.ts.shape[0] and not context.num_looks:
+        records = records.save(context.ts, end, attempt.end.neurons)
     return State(
         t=end,
         unit=unit,
@@ -348,7 +350,7 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
         log=state.log,
         counts=state.counts,
         steps=following,
-        records=state.records,
+        records=records,
         result=_judge(context, state, step, end, unit),
         history=history,
         initial_sides=state.initial_sides,

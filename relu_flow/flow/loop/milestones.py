@@ -31,12 +31,23 @@ class Records(eqx.Module):
     value: Float[Array, " milestones"]
     time: Float[Array, " milestones"]
 
+    def save(self, ts: Float[Array, " times"], t: Float[Array, ""], neurons: Neurons) -> "Records":
+        """Write the neurons down if `t` is the next of the times asked for.
+
+        Of equal times the first row is written; the others are filled in at the end.
+        """
+        passed = jnp.searchsorted(ts, t, side="right").astype(self.num_saved.dtype)
+        slot = jnp.where(passed > self.num_saved, self.num_saved, ts.shape[0])
+        put = lambda rows, row: rows.at[slot].set(row, mode="drop")
+        saved = jax.tree.map(put, self.saved, neurons)
+        return Records(saved, passed, self.value, self.time)
+
     def next_times(self, ts: Float[Array, " times"], count: int) -> Float[Array, " count"]:
         """Return the next of the times asked for, `inf` beyond the last."""
         index = self.num_saved + jnp.arange(count, dtype=self.num_saved.dtype)
         return ts.at[index].get(mode="fill", fill_value=jnp.inf)
 
-    def save(
+    def save_seen(
         self, ts: Float[Array, " times"], last: Float[Array, ""], seen: Neurons
     ) -> tuple["Records", Bool[Array, ""]]:
         """Write down neurons at the next of the times asked for, as far as these are in a step.

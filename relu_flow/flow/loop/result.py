@@ -25,7 +25,9 @@ def finish(context: Context, state: State, t0: Float[Array, ""]) -> Trajectory:
         filled = jnp.arange(asked, dtype=jnp.int32) < state.records.num_saved
         filled = filled & (context.ts <= jnp.maximum(state.t, t0))
         ts = jnp.where(filled, context.ts, jnp.inf)
-        rows = choose(filled, state.records.saved, state.point.neurons)
+        first = jnp.searchsorted(context.ts, context.ts, side="left")
+        saved = jax.tree.map(lambda rows: rows[first], state.records.saved)
+        rows = choose(filled, saved, state.point.neurons)
     else:
         ts, rows = state.t[None], jax.tree.map(lambda x: x[None], state.point.neurons)
     switches, sides = state.log.sorted().after(t0, state.initial_sides)
