@@ -114,6 +114,20 @@ def check_solver(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
     return solver
 
 
+def check_asked(ts, t0, t1, max_steps: int) -> None:
+    """Check that there are steps enough to end one at each of the times, where they end one."""
+    if is_traced(ts, t0, t1):
+        return
+    stops = np.unique(np.append(np.asarray(ts), float(t1)))
+    needed = int(np.sum(stops > float(t0)))
+    if needed > max_steps:
+        raise ValueError(
+            f"Argument `ts` must ask for no more times than there are steps, but {needed} steps "
+            f"have to end at one (the end is one too), and `max_steps` is {max_steps}. Pass a "
+            "larger `max_steps`, or fewer times and `dense=True` for what lies between."
+        )
+
+
 def check_milestones(
     milestones: Milestone | Sequence[Milestone], problem: Problem, network: TwoLayerReLU
 ) -> tuple[Milestone, ...]:

@@ -14,6 +14,7 @@ from ..model.problem import Problem
 from ..observe.milestones import Milestone
 from .arguments import (
     check_arguments,
+    check_asked,
     check_milestones,
     check_solver,
     check_until,
@@ -22,7 +23,7 @@ from .arguments import (
     switch_slots,
 )
 from .forward import forward_only
-from .loop.context import Context, Options
+from .loop.context import Context, Options, num_looks
 from .loop.iteration import iterate_until
 from .loop.result import finish
 from .loop.state import init
@@ -185,6 +186,8 @@ def solve(
     arguments = check_arguments(problem, network, t0, t1, ts, rtol)
     asked = (milestones, until, solver, dense, max_steps, max_switches, max_slides)
     options = make_options(problem, network, *asked)
+    if until is None and not num_looks(arguments[4]):
+        check_asked(arguments[4], *arguments[2:4], max_steps)
     if is_traced(*jax.tree.leaves((arguments, options))):
         return forward_only(_solve_whole(*arguments, options), "solve")
     problem, network, t0, t1, ts, rtol = arguments

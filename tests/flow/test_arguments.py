@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import relu_flow as rf
+from relu_flow.flow.arguments import check_asked
 from relu_flow.flow.solve import make_options
 from relu_flow.observe.observables import loss as LOSS
 
@@ -122,6 +123,7 @@ def test_bad_network_is_told_what_to_do(inner, outer, advice):
         ({"ts": [0.5, 2.0]}, "ts"),
         ({"ts": [-0.5]}, "ts"),
         ({"ts": [[0.5]]}, "ts"),
+        ({"ts": [0.1, 0.2, 0.3], "max_steps": 3}, "ts"),
         ({"milestones": [LOSS, 0.5]}, "milestones"),
         ({"milestones": 0.5}, "milestones"),
         ({"milestones": "loss"}, "milestones"),
@@ -147,6 +149,14 @@ def test_transposed_weights_are_told():
     network = rf.TwoLayerReLU(np.ones((2, 5)), np.ones(2))
     with pytest.raises(ValueError, match=r"`inner_weight\.T`"):
         rf.solve(rf.Problem(X, Y), network, 1.0)
+
+
+def test_steps_must_be_enough_for_the_times():
+    """Assert that equal times, and one at the start, end no step of their own."""
+    ts = jnp.array([0.0, 0.5, 0.5, 1.0])
+    check_asked(ts, 0.0, 1.0, 2)
+    with pytest.raises(ValueError, match=r"Argument `ts` must .* 3 steps .* `max_steps` is 2"):
+        check_asked(ts, 0.0, 2.0, 2)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,12 @@ _ENDS = 256
 _SHARE = 64
 
 
+def num_looks(ts: Float[Array, " times"]) -> int:
+    """Return how many of the times an iteration looks at; 0 if steps end at each."""
+    times = ts.shape[0]
+    return times // _SHARE if times > _ENDS else 0
+
+
 class Options(eqx.Module):
     """What is asked of a solve; all that is static decides what is compiled.
 
@@ -135,8 +141,7 @@ class Context(eqx.Module):
     @property
     def num_looks(self) -> int:
         """How many of the times asked for an iteration looks at; 0 if steps end at each."""
-        times = self.ts.shape[0]
-        return times // _SHARE if times > _ENDS else 0
+        return num_looks(self.ts)
 
     def next_stop(self, records: Records) -> Float[Array, ""]:
         """Return the time beyond which a step may not go."""

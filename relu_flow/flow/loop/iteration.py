@@ -146,15 +146,16 @@ def converge(
     Returns:
         The attempt, and whether it was given up: taken as it is although it did not converge.
     """
-    arrival, looking = crossed.arrival, attempt.converged
-    expansions = attempt.expansions + (~looking).astype(jnp.int32)
+    # Who looks into a step that has converged already changes nothing of it.
+    arrival, again = crossed.arrival, attempt.converged
+    expansions = attempt.expansions + (~again).astype(jnp.int32)
     exhausted = expansions >= _EXPANSIONS * _HALVINGS
     same = same_correction(arrival.correction, attempt.correction, size, context.rtol)
-    apart = size.corrects & ~looking & ~same
+    apart = size.corrects & ~again & ~same
     undecided, before, alone = _undecided(context, step, size, crossed)
     # A step that ends right behind its first switch is better taken without a correction.
-    drop = alone & undecided & crossed.influence.has_correction & ~looking & ~exhausted
-    undecided, early = undecided & ~looking & ~apart & ~drop, undecided & apart
+    drop = alone & undecided & crossed.influence.has_correction & ~again & ~exhausted
+    undecided, early = undecided & ~again & ~apart & ~drop, undecided & apart
     given_up = (apart | undecided) & exhausted
     undecided = undecided & ~given_up
     # That costs least where the pulls can be corrected. It is tried once, in the first expansion
@@ -170,7 +171,7 @@ def converge(
     # Of the first switch there was but a bound. With a correction it would come at another time,
     # since that spreads kinks to before them.
     first = jnp.maximum(size.kinks_from, (1 - CUT) * jnp.minimum(arrival.first_switch, size.length))
-    first = jnp.where(looking | crossed.influence.has_correction, size.kinks_from, first)
+    first = jnp.where(again | crossed.influence.has_correction, size.kinks_from, first)
     # What a step of another length does is not known.
     found = jnp.where(halved | cut | drop, 0.0, arrival.correction)
     new = Attempt(
@@ -184,7 +185,7 @@ def converge(
         stiff=step.stiff,
         tried=attempt.tried | (step.sweeps > 0),
         converged=done,
-        end=choose(looking, attempt.end, crossed.point),
+        end=choose(again, attempt.end, crossed.point),
         looking=attempt.looking,
         search=attempt.search,
     )
