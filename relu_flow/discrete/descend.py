@@ -250,10 +250,10 @@ def take_step(rule: Rule, state: DescentState) -> DescentState:
     def written():
         mode = lambda pattern: jnp.where(pattern, ACTIVE, INACTIVE)
         width = active.shape[0]
-        everyone = jnp.ones((width, 1), bool)
+        everything = jnp.ones((1, 1), bool)
         times = jnp.broadcast_to(t, (width,))
         return state.log.append(
-            times, jnp.arange(width), mode(state.active), mode(active), everyone
+            times, jnp.arange(width), mode(state.active), mode(active), everything
         )
 
     log = jax.lax.cond(jnp.any(active != state.active), written, lambda: state.log)

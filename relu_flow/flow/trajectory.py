@@ -54,7 +54,7 @@ class SwitchLog(eqx.Module):
         neuron: Int[Array, " taken"],
         old: Int[Array, "taken samples"],
         new: Int[Array, "taken samples"],
-        kept: Bool[Array, "taken #samples"],  # noqa: F821
+        kept: Bool[Array, "#taken #samples"],
     ) -> "SwitchLog":
         """Write every entry of `kept` in which the modes `old` and `new` differ.
 

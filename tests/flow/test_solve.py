@@ -68,6 +68,27 @@ def test_times_cost_no_steps(base):
             np.testing.assert_allclose(ours[k], theirs, rtol=1e-10, atol=1e-11)
 
 
+def test_many_times_and_a_milestone_in_the_same_steps(base):
+    """Assert that looks at times and searches for a milestone leave each other alone."""
+    problem, network = base
+    times = np.linspace(0.0, END, 600)
+    level = 4.0
+    half = rf.Milestone(observables.loss, level, name="half")
+    run = rf.solve(problem, network, END, ts=times, milestones=half, until="half")
+    found = float(run.milestones["half"].time)
+    assert float(run.stats["time"]) == found
+    there = times <= found
+    np.testing.assert_array_equal(run.ts, np.where(there, times, np.inf))
+    losses = jax.vmap(lambda n: observables.loss(problem, n))(run.networks)[there]
+    assert 100 < len(losses) < 500
+    assert losses[-1] > level > losses[-1] - 2 * (losses[-2] - losses[-1])
+    whole = rf.solve(problem, network, END, ts=times)
+    for ours, theirs in zip(
+        jax.tree.leaves(run.networks), jax.tree.leaves(whole.networks), strict=True
+    ):
+        np.testing.assert_allclose(ours[there], theirs[there], rtol=1e-10, atol=1e-11)
+
+
 def test_jit_and_vmap_give_the_same_numbers(base):
     """Assert that a batch of seeds agrees with single runs, switches included."""
     problem, _ = base

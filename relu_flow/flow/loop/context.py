@@ -114,10 +114,14 @@ class Context(eqx.Module):
             outer_rate=jnp.full_like(rate, unit) if train_outer else jnp.zeros_like(rate),
         )
 
+    def outputs(self, point: Point) -> Float[Array, " samples"]:
+        """Return the outputs."""
+        weights = (point.neurons.inner, point.neurons.outer)
+        return self.field.outputs(weights, self.frozen(point, 1.0))
+
     def pull(self, point: Point) -> Float[Array, " samples"]:
         """Return the pulls."""
-        weights = (point.neurons.inner, point.neurons.outer)
-        return self.frame.pull(self.field.outputs(weights, self.frozen(point, 1.0)))
+        return self.frame.pull(self.outputs(point))
 
     def pull_error(
         self, weights, frozen: Frozen, curvature: Float[Array, " samples"]

@@ -44,7 +44,7 @@ def expand_step(
     curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
     pull_error, unit_error = context.pull_error(weights, frozen, curvature)
     proposal = propose(
-        solver, context.field, weights, frozen, context.rtol, series, trial, unit_error
+        solver, context.field, weights, frozen, context.rtol, series, trial, unit_error, curvature
     )
     size = jnp.abs(proposal.series.pull[0])
     inherited = _inherited(context, weights, frozen, curvature, size, pull_error, proposal.stiff)

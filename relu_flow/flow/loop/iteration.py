@@ -85,9 +85,7 @@ def set_out(context: Context, state: State) -> State:
     modes, inner = leave_zero(frame, point.modes, point.neurons.inner, velocity, pull)
     neuron = jnp.arange(velocity.shape[0], dtype=jnp.int32)
     time = jnp.broadcast_to(state.t, neuron.shape)
-    # Everyone who left, on the problem's own samples.
-    kept = jnp.broadcast_to(frame.counted[None], modes.side.shape)
-    log = state.log.append(time, neuron, point.modes.side, modes.side, kept)
+    log = state.log.append(time, neuron, point.modes.side, modes.side, frame.counted[None])
     neurons = eqx.tree_at(lambda n: n.inner, point.neurons, inner)
     return eqx.tree_at(lambda s: (s.point, s.log), state, (Point(neurons, modes), log))
 

@@ -85,16 +85,21 @@ def propose(
     correction: Float[Array, "order samples"],
     trial: StiffTrial,
     unit_error: Float[Array, " samples"],
+    curvature: Float[Array, " samples"],
 ) -> Proposal:
     """Propose one step from a state, in the unit of time of the frozen rates.
 
     `correction` is added to the outputs; a Runge-Kutta method does without. `trial` says when a
-    collocation step is tried, `unit_error` what rounding does to the pulls.
+    collocation step is tried, `unit_error` what rounding does to the pulls, `curvature` how much
+    each falls with its output.
     """
     if isinstance(solver, Taylor):
         proposal = _propose_series(solver, field, weights, frozen, rtol, correction)
         if solver.stiff:
-            proposal = _or_stiff(solver, field, weights, frozen, rtol, trial, unit_error, proposal)
+            fast = _is_fast(field, weights, frozen, curvature, proposal)
+            proposal = _or_stiff(
+                solver, field, weights, frozen, rtol, trial, unit_error, fast, proposal
+            )
     else:
         proposal = _propose_runge_kutta(solver, field, weights, frozen, rtol)
     # How long a step is changes nothing that is asked for: it has no derivative.
@@ -132,10 +137,11 @@ def _or_stiff(
     rtol: Float[Array, ""],
     trial: StiffTrial,
     unit_error: Float[Array, " samples"],
+    fast: Bool[Array, ""],
     explicit: Proposal,
 ) -> Proposal:
     """Return a collocation step if one is planned and goes so much farther, else the series."""
-    lazy = _is_lazy(field.frame, explicit, frozen) & _is_fast(field, weights, frozen, explicit)
+    lazy = fast & _is_lazy(field.frame, explicit, frozen)
     length = jax.lax.stop_gradient(trial.stiff_length(lazy, explicit.length))
     tolerance = _STIFF_SHARE * rtol
     wanted = length > 0
@@ -174,13 +180,10 @@ def _is_lazy(frame: Frame, proposal: Proposal, frozen: Frozen) -> Bool[Array, ""
 
 
 def _is_fast(
-    field: FlowField, weights: Weights, frozen: Frozen, proposal: Proposal
+    field: FlowField, weights: Weights, frozen: Frozen, curvature, proposal: Proposal
 ) -> Bool[Array, ""]:
     """Return whether pulls may decay within a step: else it is not stiffness that limits it."""
-    frame = field.frame
-    outputs = field.outputs(weights, frozen)
-    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-    fastest = jnp.max(curvature * field.moved_by(weights, frozen, jnp.ones_like(outputs)))
+    fastest = jnp.max(curvature * field.moved_by(weights, frozen, jnp.ones_like(curvature)))
     return fastest * proposal.length > _FAST
 
 

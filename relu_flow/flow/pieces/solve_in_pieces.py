@@ -31,11 +31,9 @@ def _begin(
 
 @eqx.filter_jit
 def _loss(context: Context, state: State):
-    frame, neurons = context.frame, state.point.neurons
-    outputs = context.field.outputs(
-        (neurons.inner, neurons.outer), context.frozen(state.point, 1.0)
-    )
-    return jnp.sum(frame.sample_weight * frame.loss.value(outputs, frame.targets))
+    frame = context.frame
+    values = frame.loss.value(context.outputs(state.point), frame.targets)
+    return jnp.sum(frame.sample_weight * values)
 
 
 _iterate = compiled(iterate_until)

@@ -20,7 +20,7 @@ from .measured import Bundle, Measured, log_beyond
 
 # Rounding of both sides of the reduced equation, in units of rounding of a force of the teacher's
 # size: 2.2 were seen along a run from e^-2300.
-_FORCE_ULPS = 16.0
+_FORCE_ULPS = 8.0
 
 
 def bundled(record: Measured) -> Iterator[Comparison]:
@@ -46,12 +46,12 @@ def reduced_equation(record: Measured) -> Iterator[Comparison]:
     # Near the teacher the force is a small difference, and its rounding a large part of it.
     force = float(found.eigenvalue[0]) * float(np.linalg.norm(found.teacher))
     rounding = _FORCE_ULPS * math.sqrt(found.samples) * float(np.finfo(float).eps) * force
-    beyond = [
-        log_beyond(float(np.linalg.norm(b.rate - b.reduced)) / size, rounding / size)
-        for b in record.moving
-        for size in [float(np.linalg.norm(b.reduced))]
-    ]
-    measured = max(beyond) if beyond else math.nan
+
+    def beyond(b: Bundle) -> float:
+        size = float(np.linalg.norm(b.reduced))
+        return log_beyond(float(np.linalg.norm(b.rate - b.reduced)) / size, rounding / size)
+
+    measured = max(map(beyond, record.moving), default=math.nan)
     bound = math.log(3) + found.eps / 2 * found.log_lambda
     yield Comparison("|v' - f|/|f|", measured, "<=", bound, log=True)
 
