@@ -194,9 +194,10 @@ class Trajectory(summary.Summarised):
         initial_sides: Mode of each pair at `t0`: 0 inactive, 1 active, 2 sliding.
         milestones: For each name when the level was crossed.
         result: A member of `RESULTS`.
-        stats: Counts: `steps`, `stiff_steps` (those taken by collocation), `truncated_steps`
-            (shorter than their series reach: at a switch that matters to others, or that they
-            do not decide), `rejected_steps`,
+        stats: Counts: `steps`, `stiff_steps` (those taken by collocation),
+            `quiet_steps` (those in closed form), `truncated_steps` (shorter than
+            their series reach: at a switch that matters to others, or that they do not decide),
+            `rejected_steps`,
             `unsettled_steps` (taken although what their switches do to the outputs had not
             settled to the tolerance, or did not decide one: hardly ever), `rounds` (of
             work local to neurons), `evaluations` (expansions of the whole network and
@@ -230,6 +231,7 @@ class Trajectory(summary.Summarised):
             ("time", f"up to {summary.span(stats['time'])}"),
             ("kept", summary.times(self.ts) + (", dense output" if self._dense else "")),
             ("steps", said(("steps", "steps"), ("stiff_steps", "by collocation"),
+                           ("quiet_steps", "in closed form"),
                            ("truncated_steps", "cut short at a switch"),
                            ("evaluations", "evaluations"))),
             ("switches", summary.switches(

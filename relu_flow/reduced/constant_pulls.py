@@ -1,17 +1,12 @@
 r"""One neuron alone, while the pulls are constants: closed forms from switch to switch.
 
-With a constant pattern the drive $G = |G| e$ is constant too, and with
-$b = \langle w, e\rangle$ the sums $v \pm b$ grow and shrink as $e^{\pm|G|t}$ while the rest
-of $w$ stays. So a preactivation times $u = e^{|G|t}$ is a quadratic in $u$, written here in
-$y = u - 1$, which is as accurate for a switch at once as for a late one:
-
-$$u\,z = z_0 + (z_0 + c v)\,y + \tfrac12 c (v + b)\,y^2, \qquad c = \langle e, x\rangle.$$
-
+Where it is between two switches says `flow/method/constant_pulls.py` if both layers are trained.
 With the outer layer fixed $w$ is linear in time. The rule at a hyperplane is Filippov's, for
 constant pulls: a slide's weight is constant, so that a slide ends only when another
 hyperplane is met. It is written down here anew, without power series, and shares no code
 with `filippov.py`: so each of the two is an oracle for the other. Shared are only the
-coordinates (`frame.py`), with the products that are zero by structure, and units of rounding.
+coordinates (`frame.py`), with the products that are zero by structure, units of rounding, and
+what moves a neuron in a step without switches whose pulls are constant (`surface/quiet.py`).
 
 Preactivations are carried along by themselves, and what pushes them is summed from products of
 inputs, each sum judged by the rounding of its own summands: beside a neuron that has grown by
@@ -21,16 +16,15 @@ $10^{17}$, or a pull that much larger, nothing is lost, and nothing is made of r
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._norm import norm
+from ..flow.method.constant_pulls import Course, first_root
 from ..flow.method.frame import Frame
 from ..flow.tolerances import ON_HYPERPLANE, ROUNDING, VANISHED, eps
 from ..model.problem import Problem
 from ..model.switch import ACTIVE, INACTIVE, SLIDING
 
-_LOG_2 = float(np.log(2.0))
 _STALLS = 16  # switches at one instant, beyond four a hyperplane: the modes are inconsistent
 
 
@@ -225,58 +219,13 @@ def _first_crossing(hyperplanes: Hyperplanes, neuron: Segment) -> Float[Array, "
     start = jnp.maximum(sign * neuron.height, 0.0)
     if not hyperplanes.frame.train_outer:
         rate = jnp.ldexp(neuron.rate, -neuron.exponent) * neuron.outer
-        return _first_root(jnp.zeros_like(start), sign * rate * neuron.push, start)
-    parts = _AlongDrive.of(neuron)
-    cosine = neuron.push / jnp.where(parts.speed > 0, parts.speed, 1.0)
-    # Whom nothing pushes keeps its height, however small the share of it in what grows.
-    slope = jnp.where(cosine == 0, start, sign * (neuron.height + cosine * neuron.outer))
-    y = _first_root(sign * cosine * parts.rising, slope, start)
-    return jnp.where(parts.speed > 0, jnp.log1p(y) / parts.speed, jnp.inf)
+        return first_root(jnp.zeros_like(start), sign * rate * neuron.push, start)
+    return _course(neuron).first_crossings(sign, neuron.height, neuron.push)
 
 
-def _first_root(a, b, c):
-    """Return the first root of a y^2 + b y + c at which it falls to zero, c being >= 0.
-
-    The formula for it is chosen by the sign of b, so that nothing cancels.
-    """
-    square = b * b - 4 * a * c
-    root = jnp.sqrt(jnp.maximum(square, 0.0))
-    falling = (b < 0) & (square >= 0)
-    first = 2 * c / jnp.where(falling, root - b, 1.0)
-    second = (b + root) / jnp.where(a < 0, -2 * a, 1.0)
-    return jnp.where(falling, first, jnp.where((b >= 0) & (a < 0), second, jnp.inf))
-
-
-class _AlongDrive(eqx.Module):
-    """A neuron along and across its drive: what grows, what shrinks, what stays.
-
-    `rising` is half of v + b and `falling` half of v - b.
-    """
-
-    speed: Float[Array, ""]
-    unit: Float[Array, " features"]
-    across: Float[Array, " features"]
-    rising: Float[Array, ""]
-    falling: Float[Array, ""]
-
-    @classmethod
-    def of(cls, neuron: Segment) -> "_AlongDrive":
-        speed = norm(neuron.drive)
-        unit = neuron.drive / jnp.where(speed > 0, speed, 1.0)
-        along = neuron.inner @ unit
-        across = neuron.inner - along * unit
-        across = across - (across @ unit) * unit
-        # Where v + b or v - b would cancel, the other and their product are used.
-        product = neuron.imbalance + across @ across
-        plus, minus = neuron.outer + along, neuron.outer - along
-        same = neuron.outer * along >= 0
-        safe = lambda x: jnp.where(x == 0, 1.0, x)
-        rising = jnp.where(same, plus, product / safe(minus))
-        falling = jnp.where(same, product / safe(plus), minus)
-        nothing = (neuron.outer == 0) & (along == 0)
-        zero = jnp.zeros_like(speed)
-        rising, falling = jnp.where(nothing, zero, rising), jnp.where(nothing, zero, falling)
-        return cls(speed, unit, across, 0.5 * rising, 0.5 * falling)
+def _course(neuron: Segment) -> Course:
+    """Return where the neuron goes, both layers trained."""
+    return Course.of(neuron.inner, neuron.outer, neuron.imbalance, neuron.drive)
 
 
 def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Bool[Array, ""]]:
@@ -289,30 +238,9 @@ def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Boo
         reach = norm(neuron.inner) + norm(way)
         size = jnp.max(jnp.abs(inner))
     else:
-        parts = _AlongDrive.of(neuron)
-        grown = parts.speed * wait
-        log = lambda x: jnp.log2(jnp.abs(x))
-        across = norm(parts.across)
-        logs = (
-            log(parts.rising) + grown / _LOG_2,
-            log(parts.falling) - grown / _LOG_2,
-            log(across),
-        )
-        largest = jnp.max(jnp.stack(logs))
-        k = jnp.where(jnp.isfinite(largest), jnp.floor(largest), 0.0).astype(neuron.exponent.dtype)
-        shift = k.astype(grown.dtype) * _LOG_2
-        rising = parts.rising * jnp.exp(grown - shift)
-        falling = parts.falling * jnp.exp(-grown - shift)
-        inner = jnp.ldexp(parts.across, -k) + (rising - falling) * parts.unit
-        outer = rising + falling
-        reach = jnp.ldexp(across, -k) + jnp.abs(rising) + jnp.abs(falling)
-        cosine = neuron.push / jnp.where(parts.speed > 0, parts.speed, 1.0)
-        gained = _gained(parts.rising, grown, shift) - _gained(parts.falling, -grown, shift)
-        height = jnp.ldexp(neuron.height, -k) + cosine * gained
-        rests = parts.speed == 0
-        inner, outer = jnp.where(rests, neuron.inner, inner), jnp.where(rests, neuron.outer, outer)
-        height = jnp.where(rests, neuron.height, height)
-        k = jnp.where(rests, 0, k)
+        arrived = _course(neuron).after(wait, neuron.height, neuron.push)
+        inner, outer, height, reach = arrived.inner, arrived.outer, arrived.height, arrived.reach
+        k = arrived.exponent.astype(neuron.exponent.dtype)
         size = jnp.maximum(jnp.max(jnp.abs(inner)), jnp.abs(outer))
     height = _reconciled(hyperplanes, neuron, height, inner)
     zero = (norm(inner) <= hyperplanes.noise * reach) & (wait > 0)
@@ -326,13 +254,6 @@ def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Boo
     )  # fmt: skip
     where = lambda s: (s.inner, s.outer, s.height, s.exponent, s.imbalance)
     return eqx.tree_at(where, neuron, after), zero
-
-
-def _gained(part, grown, shift):
-    """Return `part * (e^grown - 1) e^-shift`, of a long time too."""
-    short = jnp.expm1(jnp.clip(grown, -1.0, 1.0)) * jnp.exp(-shift)
-    long = jnp.exp(grown - shift) - jnp.exp(-shift)
-    return part * jnp.where(jnp.abs(grown) < 1, short, long)
 
 
 def _reconciled(hyperplanes: Hyperplanes, neuron: Segment, height, inner):
@@ -443,7 +364,7 @@ def limit_direction(hyperplanes: Hyperplanes, neuron: Segment) -> Float[Array, "
     """Return the direction that the neuron's present segment leads to as t grows for ever."""
     own = neuron.inner / jnp.where(neuron.at_rest, 1.0, norm(neuron.inner))
     if hyperplanes.frame.train_outer:
-        parts = _AlongDrive.of(neuron)
+        parts = _course(neuron)
         speed, unit, sign = parts.speed, parts.unit, jnp.sign(parts.rising)
     else:
         speed = norm(neuron.drive)

@@ -96,6 +96,12 @@ class Context(eqx.Module):
         """Whether the solver may take collocation steps."""
         return isinstance(self.options.solver, Taylor) and self.options.solver.stiff
 
+    @property
+    def can_be_quiet(self) -> bool:
+        """Whether the solver may take steps in closed form."""
+        solver = self.options.solver
+        return self.frame.train_outer and isinstance(solver, Taylor) and solver.quiet
+
     def network(self, neurons: Neurons) -> TwoLayerReLU:
         """Return neurons as a network in the user's coordinates."""
         return neurons.network(self.problem, self.start)
@@ -153,6 +159,11 @@ class Context(eqx.Module):
             return self.t1
         asked = self.ts[jnp.minimum(records.num_saved, self.ts.shape[0] - 1)]
         return jnp.where(records.num_saved < self.ts.shape[0], jnp.minimum(asked, self.t1), self.t1)
+
+    @property
+    def directions(self) -> Int[Array, " milestones"]:
+        """In which direction each milestone is to be crossed."""
+        return jnp.array([milestone.direction for milestone in self.options.milestones], int)
 
     def values(self, neurons: Neurons) -> Float[Array, " milestones"]:
         """Return the milestones' observables minus their levels."""

@@ -12,13 +12,14 @@ from ..method.correction import no_correction
 from ..method.frame import Frame
 from ..method.stiffness import StiffTrial
 from ..surface.influence import Influence
-from ..surface.neurons import ConstrainedStep, Counts, pass_through
+from ..surface.neurons import Arrival, ConstrainedStep, Counts, pass_through
+from ..surface.quiet import Quiet
 from ..surface.slides import with_dual
-from ..surface.step import may_switch, step_limits
+from ..surface.step import Step, may_switch, step_limits
 from ..trajectory import SwitchLog
 from .context import Context
 from .expansion import expand_step
-from .point import Point, point_at
+from .point import Point, point_at, quiet_point
 
 
 class History(eqx.Module):
@@ -31,6 +32,7 @@ class History(eqx.Module):
         correction: What switches do to the outputs within the step.
         length: How far the step goes.
         stiff: The length of the collocation step that it is, 0 if it is none.
+        quiet: Whether it is in closed form.
     """
 
     t: Float[Array, " steps"]
@@ -39,6 +41,7 @@ class History(eqx.Module):
     correction: Float[Array, "steps degrees samples"]
     length: Float[Array, " steps"]
     stiff: Float[Array, " steps"]
+    quiet: Bool[Array, " steps"]
 
     @classmethod
     def empty(cls, rows: int, point: Point) -> "History":
@@ -50,7 +53,8 @@ class History(eqx.Module):
         points = eqx.tree_at(lambda p: p.modes.dual, points, dual)
         times = jnp.full(rows, jnp.inf, dtype)
         corrections = spread(no_correction(point.modes.side.shape[1], dtype))
-        return cls(times, times, points, corrections, times, times)
+        quiet = jnp.zeros(rows, bool)
+        return cls(times, times, points, corrections, times, times, quiet)
 
     def set(
         self,
@@ -61,6 +65,7 @@ class History(eqx.Module):
         correction: Float[Array, "degrees samples"],
         length: Float[Array, ""],
         stiff: Float[Array, ""],
+        quiet: Bool[Array, ""],
     ) -> "History":
         """Write down a step."""
         put = lambda rows, value: rows.at[slot].set(value, mode="drop")
@@ -75,6 +80,7 @@ class History(eqx.Module):
             put(self.correction, correction),
             put(self.length, length),
             put(self.stiff, stiff),
+            put(self.quiet, quiet),
         )
 
     def point_at(self, slot: Int[Array, ""], frame: Frame) -> Point:
@@ -120,19 +126,31 @@ class DenseOutput(eqx.Module):
         step = expand_step(
             context, point, start, unit, history.correction[slot], length, length, again
         )
-        limits = step_limits(frame, step)
         offset = jnp.clip((t - start) / unit, 0.0, length)
-        no = jnp.array(False)
-        influence = Influence.none(frame.inputs.shape[0], t.dtype)
-        constrained = ConstrainedStep(step, limits, influence, corrects=no)
-        arrival = pass_through(
-            frame,
-            constrained,
-            may_switch(limits, offset),
-            offset,
-            SwitchLog.empty(1, t.dtype),
-            Counts.zero(),
-            record=no,
-            looks=jnp.zeros(0, t.dtype),
-        )
-        return context.network(point_at(frame, arrival, point.neurons).neurons)
+
+        def series():
+            return point_at(frame, _arrival(frame, step, offset), point.neurons)
+
+        def quietly():
+            quiet = Quiet.of(frame, step, point.neurons, context.rtol)
+            return quiet_point(frame, point, quiet, offset)
+
+        if not context.can_be_quiet:
+            return context.network(series().neurons)
+        return context.network(jax.lax.cond(history.quiet[slot], quietly, series).neurons)
+
+
+def _arrival(frame: Frame, step: Step, offset: Float[Array, ""]) -> Arrival:
+    """Return where neurons get within a step."""
+    limits, no = step_limits(frame, step), jnp.array(False)
+    influence = Influence.none(frame.inputs.shape[0], offset.dtype)
+    return pass_through(
+        frame,
+        ConstrainedStep(step, limits, influence, corrects=no),
+        may_switch(limits, offset),
+        offset,
+        SwitchLog.empty(1, offset.dtype),
+        Counts.zero(),
+        record=no,
+        looks=jnp.zeros(0, offset.dtype),
+    )

@@ -6,7 +6,13 @@ from jaxtyping import Array, Float
 from ..method.collocation import passed_on
 from ..method.correction import correction_series
 from ..method.field import Frozen, Weights
-from ..method.proposal import local_tolerance, propose, series_order, stop_if_stationary
+from ..method.proposal import (
+    local_tolerance,
+    propose,
+    pull_noise,
+    series_order,
+    stop_if_stationary,
+)
 from ..method.stiffness import StiffTrial
 from ..surface.step import Step
 from ..tolerances import JUDGED, LATE, ROUNDING, eps
@@ -48,15 +54,15 @@ def expand_step(
     )
     size = jnp.abs(proposal.series.pull[0])
     inherited = _inherited(context, weights, frozen, curvature, size, pull_error, proposal.stiff)
-    proposal, frozen = stop_if_stationary(
-        context.frame, proposal, frozen, pull_error, unit_error, context.rtol
-    )
+    noise = pull_noise(pull_error, unit_error, context.rtol)
+    proposal, frozen = stop_if_stationary(context.frame, proposal, frozen, noise, context.rtol)
     return Step(
         series=proposal.series,
         modes=point.modes,
         rates=frozen,
         curvature=curvature,
         pull_error=inherited,
+        noise=noise,
         trusted=proposal.trusted,
         available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.length, left)),
         unit_factor=proposal.unit_factor,

@@ -20,6 +20,7 @@ from ..method.stiffness import StiffTrial
 from ..results import RESULTS
 from ..surface.influence import Influence, influence, misleads
 from ..surface.neurons import Arrival, ConstrainedStep, pass_through
+from ..surface.quiet import Quiet
 from ..surface.step import Step, may_switch, step_limits
 from ..surface.step_size import StepSize, allowed_step_size, same_correction
 from ..surface.zero import leave_zero, rest_until
@@ -28,6 +29,7 @@ from .context import Context
 from .expansion import expand_step
 from .milestones import Records, StepInterval, search_events
 from .point import Point, point_at, seen_neurons
+from .quiet import foresee, quiet_records
 from .state import Attempt, State, StepCounts
 
 # Expansions in which a step's corrections have to converge before it is halved, and how often it
@@ -53,6 +55,16 @@ def iterate(context: Context, state: State) -> State:
     """Take one iteration: expand the present step, cross it, and commit it once it is done."""
     state = set_out(context, state)
     step, limits, size = expand(context, state)
+    pass_on = lambda: _pass_on(context, state, step, limits, size)
+    if not context.can_be_quiet:
+        return pass_on()
+    quiet, length = foresee(context, state, step, limits, size)
+    rest = lambda: wait_quietly(context, state, step, quiet, length)
+    return jax.lax.cond(length > 0, rest, pass_on)
+
+
+def _pass_on(context: Context, state: State, step: Step, limits, size: StepSize) -> State:
+    """Cross the present step as it was expanded, and commit it once it is done."""
     crossed = cross(context, state, step, limits, size)
     attempt, given_up = converge(context, state.attempt, step, size, crossed)
     attempt, records, end = look_for_milestones(context, state, attempt, size, crossed)
@@ -238,7 +250,7 @@ def look_for_milestones(
         state.records,
         StepInterval(state.t, state.unit, size.length),
         context.values(crossed.point.neurons),
-        jnp.array([milestone.direction for milestone in options.milestones], int),
+        context.directions,
         searching=state.attempt.searching,
         converged=attempt.converged,
     )
@@ -310,16 +322,41 @@ def commit(
     return jax.lax.cond(done, following, lambda state: state, state)
 
 
-def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]) -> State:
+def wait_quietly(
+    context: Context, state: State, step: Step, quiet: Quiet, length: Float[Array, ""]
+) -> State:
+    """Take a step in constant pulls, and go on to the next."""
+    end, point, records = quiet_records(context, state, quiet, length)
+    attempt = eqx.tree_at(
+        lambda a: (a.size.length, a.end, a.correction),
+        state.attempt,
+        (length, point, jnp.zeros_like(state.attempt.correction)),
+    )
+    steps = eqx.tree_at(
+        lambda s: (s.iterations, s.sweeps),
+        state.steps,
+        (state.steps.iterations + 1, state.steps.sweeps + step.sweeps),
+    )
+    where = lambda s: (s.attempt, s.records, s.steps)
+    state = eqx.tree_at(where, state, (attempt, records, steps))
+    return _next_step(context, state, step, end, quiet=True)
+
+
+def _next_step(
+    context: Context, state: State, step: Step, end: Float[Array, ""], quiet: bool = False
+) -> State:
     """Go on to the next step."""
     attempt, steps = state.attempt, state.steps
-    unit = step.next_unit(context.frame, attempt.size.length)
+    # In constant pulls nothing becomes faster or slower.
+    unit = state.unit if quiet else step.next_unit(context.frame, attempt.size.length)
+    stiff = jnp.zeros_like(step.stiff) if quiet else step.stiff
     since = jnp.minimum(steps.stationary_since, state.t)
     count = lambda yes: yes.astype(jnp.int32)
     following = StepCounts(
         steps.iterations,
         steps.steps + 1,
-        steps.stiff + count(step.stiff > 0),
+        steps.stiff + count(stiff > 0),
+        steps.quiet + int(quiet),
         steps.sweeps,
         steps.truncated + count(attempt.size.length < step.available),
         steps.rejected + count(~step.accepted),
@@ -336,14 +373,15 @@ def _next_step(context: Context, state: State, step: Step, end: Float[Array, ""]
             state.point,
             attempt.correction,
             attempt.size.length,
-            step.stiff,
+            stiff,
+            jnp.array(quiet),
         )
     if context.ts.shape[0] and not context.num_looks:
         records = records.save(context.ts, end, attempt.end.neurons)
     return State(
         t=end,
         unit=unit,
-        pace=state.pace.after(step.stiff > 0, attempt.tried),
+        pace=state.pace if quiet else state.pace.after(stiff > 0, attempt.tried),
         point=attempt.end,
         attempt=Attempt.new(attempt.end, len(context.options.milestones)),
         log=state.log,

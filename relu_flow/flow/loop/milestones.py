@@ -150,14 +150,14 @@ def search_events(
     end_value = jnp.where(searching, search.end_value, value)
     records, search = choose(searching, (learnt, narrowed), (records, search))
     search = eqx.tree_at(lambda s: s.end_value, search, end_value)
-    search = _next_search(search, _crossed(records, end_value, directions), records, interval)
+    search = _next_search(search, crossed(records, end_value, directions), records, interval)
     search = eqx.tree_at(lambda s: s.index, search, jnp.where(converged, search.index, -1))
     done = converged & ~search.open
     passed = jnp.where(done, end_value, records.value)
     return search, eqx.tree_at(lambda r: r.value, records, passed), behind
 
 
-def _crossed(records: Records, end_value, directions) -> Bool[Array, " milestones"]:
+def crossed(records: Records, end_value, directions) -> Bool[Array, " milestones"]:
     """Return the milestones not reached before that are crossed within the step."""
     rising = (records.value < 0) & (end_value >= 0)
     falling = (records.value > 0) & (end_value <= 0)

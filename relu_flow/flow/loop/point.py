@@ -3,10 +3,13 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from ..method.constant_pulls import Course
 from ..method.frame import Frame, Neurons
 from ..surface.modes import Modes, reconciled
 from ..surface.neurons import Arrival
+from ..surface.quiet import Quiet
 from ..surface.slides import onto_slides
 
 
@@ -22,12 +25,32 @@ def point_at(frame: Frame, arrival: Arrival, neurons: Neurons) -> Point:
 
     `neurons` are those at the start of the step, for the units that weights are in.
     """
-    inner, outer = arrival.weights
+    return _settled(frame, arrival.modes, neurons, *arrival.weights)
+
+
+def quiet_point(frame: Frame, point: Point, quiet: Quiet, length: Float[Array, ""]) -> Point:
+    """Return where neurons get from a point in constant pulls, without a switch."""
+    after = jax.vmap(Course.after, in_axes=(0, None, 0, 0))
+    arrived = after(quiet.courses, length, point.modes.height, quiet.push)
+    modes = eqx.tree_at(lambda m: m.height, point.modes, arrived.height)
+    neurons = eqx.tree_at(
+        lambda n: (n.exponent, n.imbalance),
+        point.neurons,
+        (
+            point.neurons.exponent + arrived.exponent,
+            jnp.ldexp(point.neurons.imbalance, -2 * arrived.exponent),
+        ),
+    )
+    return _settled(frame, modes, neurons, arrived.inner, arrived.outer)
+
+
+def _settled(frame: Frame, modes: Modes, neurons: Neurons, inner, outer) -> Point:
+    """Return the point at which neurons have other weights, and heights, in their units."""
     before = neurons.exponent
-    neurons = _with_weights(frame, neurons, onto_slides(frame, arrival.modes, inner), outer)
-    height = jnp.ldexp(arrival.modes.height, (before - neurons.exponent)[:, None])
-    height = reconciled(frame, arrival.modes, height, neurons.inner)
-    return Point(neurons, eqx.tree_at(lambda m: m.height, arrival.modes, height))
+    neurons = _with_weights(frame, neurons, onto_slides(frame, modes, inner), outer)
+    height = jnp.ldexp(modes.height, (before - neurons.exponent)[:, None])
+    height = reconciled(frame, modes, height, neurons.inner)
+    return Point(neurons, eqx.tree_at(lambda m: m.height, modes, height))
 
 
 def seen_neurons(frame: Frame, arrival: Arrival, point: Point) -> Neurons:

@@ -66,6 +66,7 @@ def _statistics(context: Context, state: State, switches: SwitchLog) -> dict[str
     return {
         "steps": state.steps.steps,
         "stiff_steps": state.steps.stiff,
+        "quiet_steps": state.steps.quiet,
         "truncated_steps": state.steps.truncated,
         "rejected_steps": state.steps.rejected,
         "unsettled_steps": state.steps.unconverged,

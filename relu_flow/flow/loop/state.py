@@ -75,6 +75,7 @@ class StepCounts(eqx.Module):
     iterations: Int[Array, ""]
     steps: Int[Array, ""]
     stiff: Int[Array, ""]
+    quiet: Int[Array, ""]
     sweeps: Int[Array, ""]
     truncated: Int[Array, ""]
     rejected: Int[Array, ""]
@@ -86,7 +87,7 @@ class StepCounts(eqx.Module):
     def zero(cls, repels: Int[Array, ""], dtype) -> "StepCounts":
         """Return the counts before the first step; `repels` counts those of the start."""
         zero, never = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
-        return cls(zero, zero, zero, zero, zero, zero, repels, zero, never)
+        return cls(zero, zero, zero, zero, zero, zero, zero, repels, zero, never)
 
 
 class State(eqx.Module):
@@ -128,7 +129,6 @@ def init(context: Context, t0: Float[Array, ""]) -> State:
     neurons = Neurons.of(context.problem, context.start)
     modes, repels = initial_modes(frame, neurons, options.max_slides)
     point = Point(neurons, modes)
-    zero = jnp.zeros((), jnp.int32)
     saved = jax.tree.map(
         lambda x: jnp.broadcast_to(x, (max(context.ts.shape[0], 1), *x.shape)), neurons
     )
@@ -141,9 +141,7 @@ def init(context: Context, t0: Float[Array, ""]) -> State:
         attempt=Attempt.new(point, len(options.milestones)),
         log=SwitchLog.empty(options.max_switches, dtype),
         counts=Counts.zero(),
-        steps=StepCounts(
-            zero, zero, zero, zero, zero, zero, repels, zero, jnp.asarray(jnp.inf, dtype)
-        ),
+        steps=StepCounts.zero(repels, dtype),
         records=Records(
             saved,
             jnp.searchsorted(context.ts, t0, side="right").astype(jnp.int32),

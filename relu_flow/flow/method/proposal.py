@@ -237,25 +237,20 @@ def stop_if_stationary(
     frame: Frame,
     proposal: Proposal,
     frozen: Frozen,
-    pull_error: Float[Array, " samples"],
-    unit_error: Float[Array, " samples"],
+    noise: Float[Array, " samples"],
     rtol: Float[Array, ""],
 ) -> tuple[Proposal, Frozen]:
     """Stop a network that only errors drive: of rounding, or of steps.
 
     At a stationary point the active pulls cancel for every neuron (or are zero). What is
-    left of them is compared with the error of the outputs, that of rounding or of steps,
-    and with a tenth of the relative tolerance: after that, switches would be made of noise.
+    left of them is compared with what errors leave of pulls, and with a tenth of the relative
+    tolerance: after that, switches would be made of noise.
 
     Returns:
         The proposal and the rates, both without motion if the network is at rest.
     """
-    pull = proposal.series.pull[0]
-    share = jnp.maximum(REST * eps(pull), 0.1 * rtol)
-    error = share * jnp.abs(pull) + pull_error + _stepped(unit_error, rtol) + smallest(pull)
     drive = project(proposal.series.drive[0], frozen, frame)
-    driven = norm(drive) > frozen.active @ (error * frame.norms)
-    resting = ~jnp.any(driven)
+    resting = ~jnp.any(driven(frame, drive, frozen, proposal.series.pull[0], noise, rtol))
 
     def still(series):
         return series.at[1:].set(jnp.where(resting, 0.0, series[1:]))
@@ -271,6 +266,27 @@ def stop_if_stationary(
         proposal.sweeps,
     )
     return stopped, frozen.times(jnp.where(resting, 0.0, 1.0))
+
+
+def driven(
+    frame: Frame,
+    drive: Float[Array, "width features"],
+    frozen: Frozen,
+    pull: Float[Array, " samples"],
+    noise: Float[Array, " samples"],
+    rtol: Float[Array, ""],
+) -> Bool[Array, " width"]:
+    """Return which neurons are driven by more than errors of pulls, of which there is `noise`."""
+    share = jnp.maximum(REST * eps(pull), 0.1 * rtol)
+    error = share * jnp.abs(pull) + noise
+    return norm(drive) > frozen.active @ (error * frame.norms)
+
+
+def pull_noise(
+    pull_error: Float[Array, " samples"], unit_error: Float[Array, " samples"], rtol
+) -> Float[Array, " samples"]:
+    """Return what errors leave of pulls that should be zero, those of rounding and of steps."""
+    return pull_error + _stepped(unit_error, rtol) + smallest(pull_error)
 
 
 def _stepped(unit_error: Float[Array, " samples"], rtol) -> Float[Array, " samples"]:

@@ -230,10 +230,13 @@ class Taylor(dfx.AbstractSolver):
         series_order: Highest power of time; at least 4.
         stiff: Whether `relu_flow.solve` may take collocation steps (`method/collocation.py`)
             where stiffness limits the series.
+        quiet: Whether it may take steps in closed form (`surface/quiet.py`) where all that moves
+            is too small for the outputs.
     """
 
     series_order: int = eqx.field(static=True, default=16)
     stiff: bool = eqx.field(static=True, default=True)
+    quiet: bool = eqx.field(static=True, default=True)
 
     term_structure: ClassVar = dfx.ODETerm
     interpolation_cls: ClassVar[Callable[..., PowerSeriesInterpolation]] = PowerSeriesInterpolation

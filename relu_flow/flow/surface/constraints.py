@@ -123,6 +123,12 @@ def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, along_
     return jnp.concatenate([jnp.moveaxis(below, 0, 2), jnp.moveaxis(above, 0, 2)], axis=1)
 
 
+def slide_doubts(frame: Frame, modes: Modes, motion: Motion) -> Float[Array, "width slides"]:
+    """Return by how much the pulls at each slide may be off, on the side where that is more."""
+    sides = (_at_slides(side, modes.slides) for side in frame.group_pulls(motion.doubt))
+    return jnp.maximum(*sides)[0]
+
+
 def _at_slides(array: Float[Array, "order taken samples"], slides: Int[Array, "width slides"]):
     """Return the entries of the slots' samples, zero for unused slots."""
     padded = jnp.pad(array, ((0, 0), (0, 0), (0, 1)))

@@ -30,6 +30,7 @@ class Step(eqx.Module):
         rates: Arguments of the vector field, times in that unit.
         curvature: How much each pull falls with its output, at the step's start.
         pull_error: What rounding of the outputs at the start does to each pull's coefficients.
+        noise: What errors, of steps too, leave of each pull that should be zero.
         trusted: How far the series reach, whether or not the step goes that far.
         available: How far the step may go, in its unit.
         unit_factor: Factor for the unit of the next step.
@@ -48,6 +49,7 @@ class Step(eqx.Module):
     rates: Frozen
     curvature: Float[Array, " samples"]
     pull_error: Float[Array, "judged samples"]
+    noise: Float[Array, " samples"]
     trusted: Float[Array, ""]
     available: Float[Array, ""]
     unit_factor: Float[Array, ""]

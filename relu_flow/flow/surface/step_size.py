@@ -33,7 +33,7 @@ from .roots import first_violation, lower_bound, to_bernstein
 from .step import Step, flatten, scaled_bernstein
 
 # Share of `rtol` that the switches of one step may take, each.
-_SWITCH_SHARE = 2e-2
+SWITCH_SHARE = 2e-2
 # How often lower bounds of roots are improved, and how far below a floor that is given up.
 _REFINEMENTS, _HOPE = 8, 4.0
 # Share of a step below which bounds of roots are not good enough.
@@ -85,7 +85,7 @@ def allowed_step_size(
     """
     available = step.available
     rate, sensitivity, kinks = _kink_rate(frame, step, limits)
-    allowed = _SWITCH_SHARE * rtol
+    allowed = SWITCH_SHARE * rtol
     safe_rate = jnp.where(rate > 0, rate, 1.0)
     delay = jnp.sqrt(2 * allowed / safe_rate)
     floor = jnp.sqrt(allowed / (REMAINDER * safe_rate)) if can_correct else delay
@@ -127,7 +127,7 @@ def same_correction(
 ) -> Bool[Array, ""]:
     """Return whether two corrections move no neuron apart by more than the tolerance."""
     change = jnp.sum(jnp.abs(new - old), axis=0)
-    return jnp.sum(change * size.sensitivity) * size.length <= _SWITCH_SHARE * rtol
+    return jnp.sum(change * size.sensitivity) * size.length <= SWITCH_SHARE * rtol
 
 
 def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
