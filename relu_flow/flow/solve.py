@@ -104,9 +104,8 @@ def solve(
     Where stiffness would limit the steps, as it does once residuals are fitted, collocation steps
     are taken (`method/collocation.py`), unless `solver=Taylor(stiff=False)`; and where all that
     moves is too small for the outputs, steps in closed form (`surface/quiet.py`), unless
-    `solver=Taylor(quiet=False)`. A switch that only differences of pulls bring about which cancel
-    otherwise is known no better than outputs are beside the targets: with scales below about e^-30
-    its time may be off.
+    `solver=Taylor(quiet=False)`. Where pulls cancel what small outputs change of them decides, to
+    the rounding of the largest of these outputs.
 
     What is compiled is for the next larger of a few sizes (4, 8, 12, ..., 32, 40, ..., 64, 80,
     ...), so that problems of about one size share a program (`flow/padding.py`); with milestones,

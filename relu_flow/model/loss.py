@@ -47,6 +47,17 @@ class AbstractLoss(eqx.Module):
         """Return the pull once the prediction has changed, for changes known to their digits."""
         return self.pull(prediction + change, target)
 
+    def pull_change(
+        self, prediction: Float[Array, " *batch"], target: Float[Array, " *batch"]
+    ) -> Float[Array, " *batch"]:
+        """Return by how much the pull differs from that at prediction zero, to all its digits.
+
+        Infinite where that is not known: then what small outputs change of pulls that cancel is
+        known to the digits of these pulls only.
+        """
+        del target
+        return jnp.full_like(prediction, jnp.inf)
+
     @abc.abstractmethod
     def pull_term(
         self,
@@ -99,6 +110,10 @@ class ExponentialLoss(AbstractLoss):
         r"""Return $y^2 e^{-yf}$."""
         return target * target * jnp.exp(-target * prediction)
 
+    def pull_change(self, prediction, target):
+        r"""Return $y (e^{-yf} - 1)$."""
+        return target * jnp.expm1(-target * prediction)
+
     def pull_term(self, m, prediction, pull, memory, target):
         r"""Return $g_m$ from $g' = -y f' g$."""
         return -target * _derivative_product(m, prediction, pull), memory
@@ -126,6 +141,10 @@ class LogisticLoss(AbstractLoss):
         r"""Return $y^2 p(1-p)$ with $p = \mathrm{sigmoid}(-yf)$."""
         margin = target * prediction
         return target * target * jax.nn.sigmoid(margin) * jax.nn.sigmoid(-margin)
+
+    def pull_change(self, prediction, target):
+        r"""Return $-\frac y2 \tanh\frac{yf}2$."""
+        return -0.5 * target * jnp.tanh(0.5 * target * prediction)
 
     def pull_term(self, m, prediction, pull, memory, target):
         r"""Return $g_m$ from $p' = -y f' p (1-p)$; `memory` holds $q = p(1-p)$."""
@@ -157,6 +176,11 @@ class SquareLoss(AbstractLoss):
         """Return one."""
         del target
         return jnp.ones_like(prediction)
+
+    def pull_change(self, prediction, target):
+        """Return $-f$."""
+        del target
+        return -prediction
 
     def pull_after(self, prediction, change, target):
         """Return the pull once the prediction has changed, to the digits of what is left."""

@@ -1,9 +1,11 @@
 """The flow against closed forms: one neuron, and the limit of vanishing scale."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from scipy.optimize import root_scalar
 
 import relu_flow as rf
 
@@ -178,3 +180,71 @@ def test_one_sample_as_long_as_its_pull_is_a_number(loss, size, end):
     ways = scipy.special.expi(output) - scipy.special.expi(1.0) + more
     assert np.log(ways) == pytest.approx(np.log(2 * size) + np.log(end), abs=1e-11)
     assert output > 690
+
+
+def crossing_by_cancelling_pulls(log_scale, inner, outer, drives):
+    """Return when the first of two neurons crosses the third hyperplane, in closed form.
+
+    The pulls of the first two samples are alike, and cancel along the third input's normal; so
+    its preactivation moves by the integral of v f, f being the second neuron's output on the
+    second sample: small beside the pulls, and exactly what that neuron makes of constant ones.
+    Products of exponentials are (factor, rate).
+    """
+    speeds = np.linalg.norm(drives, axis=1)
+    unit = drives / speeds[:, None]
+    along = np.sum(inner * unit, axis=1)
+    grown, shrunk = (outer + along) / 2, (outer - along) / 2
+    velocity = [(grown[0], speeds[0]), (shrunk[0], -speeds[0])]
+    weight = [(grown[1], speeds[1]), (shrunk[1], -speeds[1])]
+    across = (inner[1] - along[1] * unit[1])[1]
+    height = [
+        (across, 0.0),
+        (grown[1] * unit[1, 1], speeds[1]),
+        (-shrunk[1] * unit[1, 1], -speeds[1]),
+    ]
+    terms = [(a * b * c, x + y + z) for a, x in velocity for b, y in weight for c, z in height]
+    fastest = max(rate for _, rate in terms)
+
+    def excess(t):
+        integral = sum(
+            factor / rate * (np.exp((rate - fastest) * t) - np.exp(-fastest * t))
+            for factor, rate in terms
+        )
+        return 2 * log_scale + fastest * t + np.log(integral) - np.log(inner[0, 1] - inner[0, 0])
+
+    return root_scalar(excess, bracket=(1.0, -log_scale), xtol=1e-13).root
+
+
+@pytest.mark.parametrize(
+    ("log_scale", "quiet"),
+    [(-80.0, True), (-80.0, False), (-900.0, True)],
+)
+def test_what_outputs_change_of_pulls_that_cancel(log_scale, quiet):
+    """Assert a switch that outputs bring about which are nothing beside the pulls.
+
+    As integer inputs with labels of +1 and -1 have them. Summed with the pulls, outputs below
+    1e-16 were lost, and the switch with them. (It comes where outputs are below 1e-12.)
+    """
+    inputs = np.asarray([[1.0, 0, 0], [0, 1, 0], [1, -1, 0], [0, 0, 3]])
+    targets = np.asarray([1.0, 1.0, 0.0, 1.0])
+    inner = np.asarray([[0.5, 1.0, -0.5], [-0.5, 1.0, 1.0]])
+    outer, drives = np.linalg.norm(inner, axis=1), np.asarray([[1.0, 1.0, 0.0], [0.0, 1.0, 3.0]])
+    expected = crossing_by_cancelling_pulls(log_scale, inner, outer, drives)
+    problem = rf.Problem(inputs, targets, loss=rf.SquareLoss())
+    network = rf.TwoLayerReLU(inner, outer, log_scale)
+    run = rf.solve(problem, network, 1.1 * expected, solver=rf.Taylor(quiet=quiet))
+    assert int(run.switches.num) == 1
+    assert (int(run.switches.neuron[0]), int(run.switches.sample[0])) == (0, 2)
+    np.testing.assert_allclose(float(run.switches.time[0]), expected, rtol=3e-11)
+
+
+@pytest.mark.parametrize("loss", [rf.SquareLoss(), rf.LogisticLoss(), rf.ExponentialLoss()])
+def test_changes_of_pulls_are_known_to_their_digits(loss):
+    """Assert that a pull's change is its derivative's integral, for outputs of all sizes."""
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    for target in (1.0, -1.0):
+        for output in (1e-300, -1e-40, 1e-9, -0.1, 1.0, -3.0):
+            slopes = loss.curvature(jnp.asarray(0.5 * output * (1 + nodes)), jnp.asarray(target))
+            expected = -0.5 * output * (weights @ np.asarray(slopes))
+            found = loss.pull_change(jnp.asarray(output), jnp.asarray(target))
+            np.testing.assert_allclose(float(found), expected, rtol=1e-14)

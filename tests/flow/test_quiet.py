@@ -121,8 +121,7 @@ def test_what_pulls_that_cancel_do_not_move_is_moved_by_outputs():
 
     The pulls of two samples cancel along the normal of a third. What its neuron's preactivation
     moves by is the difference that outputs make, times e^17 that the neuron has grown: nothing
-    of the neuron, and all of the switch. (Beyond about e^-60 it is below rounding of the pulls
-    beside which it is a difference, with quiet steps or without.)
+    of the neuron, and all of the switch.
     """
     log_scale, end = -30.0, 19.0
     inputs, targets = np.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]]), np.asarray([1.0, 1.0, 0.0])

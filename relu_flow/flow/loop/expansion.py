@@ -14,6 +14,7 @@ from ..method.proposal import (
     stop_if_stationary,
 )
 from ..method.stiffness import StiffTrial
+from ..surface.pulls import apart
 from ..surface.step import Step
 from ..tolerances import JUDGED, LATE, ROUNDING, eps
 from .context import Context
@@ -56,8 +57,14 @@ def expand_step(
     inherited = _inherited(context, weights, frozen, curvature, size, pull_error, proposal.stiff)
     noise = pull_noise(pull_error, unit_error, context.rtol)
     proposal, frozen = stop_if_stationary(context.frame, proposal, frozen, noise, context.rtol)
+    # The pulls of a collocation step are extrapolated from its nodes.
+    rest, change = apart(frame, outputs + series[0])
+    rest = jnp.where(proposal.stiff > 0, 0.0, rest)
+    first = jnp.where(proposal.stiff > 0, proposal.series.pull[0], change)
     return Step(
         series=proposal.series,
+        rest=rest,
+        change=proposal.series.pull.at[0].set(first),
         modes=point.modes,
         rates=frozen,
         curvature=curvature,

@@ -17,21 +17,20 @@ from ...model.switch import ACTIVE
 from ..method.frame import Frame
 from ..tolerances import DEPENDENT, eps
 from .modes import Modes
+from .pulls import Pulls, with_rest
 
 
 class Motion(eqx.Module):
     """Neurons moving in known pulls, as power series about their own local time.
 
     Attributes:
-        pull: The pulls; the axis `taken` is 1 if the time is the same for all.
-        doubt: Rounding errors of the first coefficients of `pull`.
+        pulls: The pulls; the axis `taken` is 1 if the time is the same for all.
         outer: Outer weights.
         rate: Factor of the inner weights' equation.
         drive: Sum of active pulls times inputs.
     """
 
-    pull: Float[Array, "order taken samples"]
-    doubt: Float[Array, "judged taken samples"]
+    pulls: Pulls
     outer: Float[Array, "order width"]
     rate: Float[Array, " width"]
     drive: Float[Array, "order width features"]
@@ -54,7 +53,7 @@ def constraints(
         slide's weight from below, and from above. Leading coefficients that are only
         rounding are zero.
     """
-    push, error, along, along_error = normal_push(frame, modes, motion)
+    push, error, along = normal_push(frame, modes, motion)
     product = series_product if product is None else product
     velocity = motion.rate[None, :, None] * product(motion.outer, certain(push, error))
     order = velocity.shape[0]
@@ -69,10 +68,26 @@ def constraints(
     sliding = jnp.any(modes.slides < frame.inputs.shape[0])
     weights = jax.lax.cond(
         sliding,
-        lambda: _slide_constraints(frame, modes, motion, along, along_error),
+        lambda: _slide_constraints(frame, modes, motion, along),
         lambda: jnp.zeros((*modes.slides.shape[:1], 2 * modes.slides.shape[1], order), push.dtype),
     )
     return jnp.concatenate([signed, weights], axis=1)
+
+
+class Along(eqx.Module):
+    """The part of drives along the normals of slides, in the two parts that pulls have.
+
+    Attributes:
+        change: Of what outputs change, as a series.
+        error: Its rounding errors.
+        rest: Of what pulls are without outputs.
+        rounding: Its rounding errors.
+    """
+
+    change: Float[Array, "order width slides"]
+    error: Float[Array, "judged width slides"]
+    rest: Float[Array, "width slides"]
+    rounding: Float[Array, "width slides"]
 
 
 def normal_push(frame: Frame, modes: Modes, motion: Motion):
@@ -80,52 +95,80 @@ def normal_push(frame: Frame, modes: Modes, motion: Motion):
 
     Returns:
         The push of each pair (times the outer weight it is the preactivation's velocity) and
-        its rounding errors; the part of the drive along each slide's normal, and those of it.
+        its rounding errors; the part of the drive along each slide's normal.
     """
-    active = (modes.side == ACTIVE).astype(motion.pull.dtype)
-    doubt = active[None] * motion.doubt
-    push = (active[None] * motion.pull) @ frame.gram
-    error = doubt @ frame.overlap
-    shape = modes.slides.shape
+    pulls = motion.pulls
+    active = (modes.side == ACTIVE).astype(pulls.change.dtype)
+    doubt = active[None] * pulls.doubt
+    push, error = (active[None] * pulls.change) @ frame.gram, doubt @ frame.overlap
+    rests, roundings = active * pulls.rest[None], active * pulls.rounding[None]
+    rest, rounding = rests @ frame.gram, roundings @ frame.overlap
+    shape, order = modes.slides.shape, push.shape[0]
     if shape[1] == 0:
-        none = jnp.zeros((1, *shape), push.dtype)
-        return push, error, none, none
+        none = jnp.zeros(shape, push.dtype)
+        return *with_rest(pulls, push, error, rest, rounding), Along(
+            none[None], none[None], none, none
+        )
 
     def held():
-        along = jnp.einsum("pjd,jsd->pjs", motion.drive, modes.dual)
-        along_error = (doubt @ frame.norms)[..., None] * norm(modes.dual)[None]
-        pick = lambda rows: rows.at[modes.slides].get(mode="fill", fill_value=0.0)
-        taken = jnp.einsum("pjs,jsn->pjn", along, pick(frame.gram))
-        more = jnp.einsum("pjs,jsn->pjn", along_error, pick(frame.overlap))
-        return push - taken, error + more, along, along_error
+        size = norm(modes.dual)
+        change = motion.drive.at[0].set((active * pulls.change[0]) @ frame.inputs)
+        along = Along(
+            jnp.einsum("pjd,jsd->pjs", change, modes.dual),
+            (doubt @ frame.norms)[..., None] * size[None],
+            jnp.einsum("jd,jsd->js", rests @ frame.inputs, modes.dual),
+            (roundings @ frame.norms)[:, None] * size,
+        )
+        gram, overlap = (
+            rows.at[modes.slides].get(mode="fill", fill_value=0.0)
+            for rows in (frame.gram, frame.overlap)
+        )
+        taken = lambda along, rows: jnp.einsum("...js,jsn->...jn", along, rows)
+        return (
+            *with_rest(
+                pulls, push - taken(along.change, gram), error + taken(along.error, overlap),
+                rest - taken(along.rest, gram), rounding + taken(along.rounding, overlap),
+            ),
+            along,
+        )  # fmt: skip
 
     def free():
-        zero = lambda like: jnp.zeros((like.shape[0], *shape), push.dtype)
-        return push, error, zero(push), zero(error)
+        none = jnp.zeros(shape, push.dtype)
+        zero = lambda rows: jnp.zeros((rows, *shape), push.dtype)
+        along = Along(zero(order), zero(error.shape[0]), none, none)
+        return *with_rest(pulls, push, error, rest, rounding), along
 
     return jax.lax.cond(jnp.any(modes.slides < frame.inputs.shape[0]), held, free)
 
 
-def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along, along_error):
+def _slide_constraints(frame: Frame, modes: Modes, motion: Motion, along: Along):
     """Distances of each slide's weight from 0 and 1, times the jump of the pull."""
-    pulls = lambda array: [_at_slides(side, modes.slides) for side in frame.group_pulls(array)]
-    (positive, negative), doubts = pulls(motion.pull), pulls(motion.doubt)
-    jump = positive + negative
-    sign = jnp.where(jump[0] < 0, -1.0, 1.0)
+    pulls = motion.pulls
+    of_slides = lambda array: [_at_slides(side, modes.slides) for side in frame.group_pulls(array)]
+    (up, down), (up_doubt, down_doubt) = of_slides(pulls.change), of_slides(pulls.doubt)
+    (up_rest,), (down_rest,) = of_slides(pulls.rest[None, None])
+    (up_rounding,), (down_rounding,) = of_slides(pulls.rounding[None, None])
+    sign = jnp.where(up[0] + down[0] + up_rest + down_rest < 0, -1.0, 1.0)
     used = modes.slides < frame.inputs.shape[0]
-    below, above = (
-        jnp.where(used, _excused(sign[None] * series, along_error + own), 0.0)
-        for series, own in ((negative - along, doubts[1]), (positive + along, doubts[0]))
-    )
+
+    def distance(toward, own, doubt, rest, rounding):
+        series, error = with_rest(
+            pulls, own + toward * along.change, doubt + along.error,
+            rest + toward * along.rest, rounding + along.rounding,
+        )  # fmt: skip
+        return jnp.where(used, _excused(sign[None] * series, error), 0.0)
+
+    below = distance(-1.0, down, down_doubt, down_rest, down_rounding)
+    above = distance(1.0, up, up_doubt, up_rest, up_rounding)
     # No active input ever drives it along the hyperplane's normal: the slide is over, at rest.
-    over = used & ~_driven(frame, modes) & (jnp.max(jnp.abs(negative), axis=0) == 0)
-    below = jnp.where(over, -1.0, below)
+    idle = (jnp.max(jnp.abs(down), axis=0) == 0) & (down_rest == 0)
+    below = jnp.where(used & ~_driven(frame, modes) & idle, -1.0, below)
     return jnp.concatenate([jnp.moveaxis(below, 0, 2), jnp.moveaxis(above, 0, 2)], axis=1)
 
 
 def slide_doubts(frame: Frame, modes: Modes, motion: Motion) -> Float[Array, "width slides"]:
     """Return by how much the pulls at each slide may be off, on the side where that is more."""
-    sides = (_at_slides(side, modes.slides) for side in frame.group_pulls(motion.doubt))
+    sides = (_at_slides(side, modes.slides) for side in frame.group_pulls(motion.pulls.doubt))
     return jnp.maximum(*sides)[0]
 
 

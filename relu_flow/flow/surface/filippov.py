@@ -21,6 +21,7 @@ from ..method.frame import Frame
 from ..tolerances import ARRIVAL, DEPENDENT, eps
 from .constraints import certain
 from .modes import Modes
+from .pulls import Pulls, with_rest
 from .slides import update_slides
 
 
@@ -46,8 +47,7 @@ def resolve(
     frame: Frame,
     modes: Modes,
     outer: Float[Array, " order"],
-    pull: Float[Array, "order samples"],
-    doubt: Float[Array, "judged samples"],
+    pulls: Pulls,
     drift: Float[Array, " samples"],
     constraint: Int[Array, ""],
     value: Float[Array, ""],
@@ -60,8 +60,7 @@ def resolve(
         frame: The problem.
         modes: Modes of this neuron (fields without their leading axis).
         outer: Its outer weight, as a series about the switch.
-        pull: The pulls, likewise.
-        doubt: Their rounding errors.
+        pulls: The pulls, likewise.
         drift: Bound of what other neurons' switches may have done to them since.
         constraint: Index of the violated constraint (see `constraints`).
         value: What that constraint has come to.
@@ -77,11 +76,11 @@ def resolve(
     members = frame.representative == r
     old = modes.side[r]
     hit, kept, free, unsure, transversality = _hit_side(
-        frame, modes, outer, pull, doubt, drift, r, members, again
+        frame, modes, outer, pulls, drift, r, members, again
     )
     exit_side = jnp.where(constraint < samples + slots, INACTIVE, ACTIVE)
     if slots:
-        ends = _slide_ends(frame, modes, pull, doubt, slot, exit_side, members, value)
+        ends = _slide_ends(frame, modes, pulls, slot, exit_side, members, value)
         exit_side = jnp.where(ends, exit_side, SLIDING)
     new = jnp.where(is_hit, hit, exit_side).astype(modes.side.dtype)
     mirrored = jnp.where(new == SLIDING, SLIDING, 1 - new).astype(modes.side.dtype)
@@ -101,16 +100,17 @@ def resolve(
     )
 
 
-def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members, again):
+def _hit_side(frame: Frame, modes: Modes, outer, pulls: Pulls, drift, r, members, again):
     """Filippov's rule for a neuron that reaches hyperplane `r`.
 
     Of a velocity that is zero to rounding the first derivative that is not decides; of one
     that is zero with all of them, it may be decided either way as long as that is kept to:
     `kept` says that the neuron stays on its side, as near to the hyperplane as can be.
     """
-    judged = doubt.shape[0]
-    doubts = jnp.concatenate([doubt, drift[None]])
-    below, above, free = _one_sided(frame, modes, pull[:judged], doubts, r, members)
+    judged = pulls.doubt.shape[0]
+    doubts = jnp.concatenate([pulls.doubt, drift[None]])
+    judging = Pulls(pulls.rest, pulls.change[:judged], doubts, pulls.reach)
+    below, above, free = _one_sided(frame, modes, judging, r, members)
     leads = lambda push, errors: _first_sign(outer[:judged], certain(push, errors))
     falls, rises = (leads(push, errors[:-1]) for push, errors in (below, above))
     # A touch that turns back before the hyperplane stays on its side.
@@ -128,57 +128,61 @@ def _hit_side(frame: Frame, modes: Modes, outer, pull, doubt, drift, r, members,
     new = jnp.where(kept, old, new)
     # It is on the hyperplane already if that of others is all there is.
     new = jnp.where((new == SLIDING) & ~free, INACTIVE, new)
-    pulling = ((modes.side == ACTIVE) | members).astype(pull.dtype)
-    size = (jnp.abs(pull[0]) * pulling) @ frame.norms * frame.norms[r]
+    pulling = ((modes.side == ACTIVE) | members).astype(outer.dtype)
+    size = (jnp.abs(pulls.total[0]) * pulling) @ frame.norms * frame.norms[r]
     beyond, errors = (jnp.where(old == ACTIVE, b, a) for b, a in zip(below, above, strict=True))
     unsure = (jnp.abs(beyond[0]) > errors[0]) & (jnp.abs(beyond[0]) <= errors[-1])
     return new, kept, free, unsure, jnp.abs(arrival[0]) / jnp.where(size > 0, size, 1.0)
 
 
-def _slide_ends(frame: Frame, modes: Modes, pull, doubt, slot, exit_side, members, value):
+def _slide_ends(frame: Frame, modes: Modes, pulls: Pulls, slot, exit_side, members, value):
     """Return whether a slide's weight is certain to leave 0 or 1.
 
     One that nears its bound for ever, such as at a stationary point, would be taken there by
     rounding. It has not left if neither it nor its derivatives are more than that; unless
     `value` says so, by a switch of the neuron's own or because nothing drives the slide.
     """
-    judged = doubt.shape[0]
-    active = (modes.side == ACTIVE).astype(pull.dtype)[None]
-    dual = modes.dual[slot]
-    along = (active * pull[:judged]) @ (frame.inputs @ dual)
-    error = ((active * doubt) @ frame.norms) * norm(dual)
-    toward = jnp.where(exit_side == ACTIVE, 1.0, -1.0).astype(pull.dtype)
-    own = members.astype(pull.dtype) * jnp.maximum(toward * frame.factor, 0)
-    error = error + doubt @ own
-    weight = pull[:judged] @ own + toward * along
+    judged, dtype = pulls.doubt.shape[0], pulls.doubt.dtype
+    active, dual = (modes.side == ACTIVE).astype(dtype), modes.dual[slot]
+    toward = jnp.where(exit_side == ACTIVE, 1.0, -1.0).astype(dtype)
+    own = members.astype(dtype) * jnp.maximum(toward * frame.factor, 0)
+    of_pull = own + toward * active * (frame.inputs @ dual)
+    of_error = own + active * frame.norms * norm(dual)
+    weight, error = with_rest(
+        pulls, pulls.change[:judged] @ of_pull, pulls.doubt @ of_error,
+        pulls.rest @ of_pull, pulls.rounding @ of_error,
+    )  # fmt: skip
     return jnp.any(jnp.abs(weight) > error) | (value < -error[0])
 
 
-def _one_sided(frame: Frame, modes: Modes, pull, doubt, r, members):
+def _one_sided(frame: Frame, modes: Modes, pulls: Pulls, r, members):
     """Return the push at hyperplane `r` on its two sides, from the *other* active samples.
 
     Returns:
         The push on the negative and on the positive side, each with its errors, and whether
         the hyperplane is another one than those slid on.
     """
-    active = ((modes.side == ACTIVE) & ~members).astype(pull.dtype)
-    doubt_others = active[None] * doubt
-    push = (active[None] * pull) @ frame.gram[r]
-    error = doubt_others @ frame.overlap[r]
+    dtype = pulls.doubt.dtype
+    active, member = (some.astype(dtype) for some in ((modes.side == ACTIVE) & ~members, members))
+    # What a pull does to the push, and what its error does.
+    parts, sizes = active * frame.gram[r], active * frame.overlap[r]
     square = frame.gram[r, r]
     if modes.slides.shape[0]:
         pick = lambda rows: rows[r].at[modes.slides].get(mode="fill", fill_value=0.0)
-        along = (active[None] * pull) @ frame.inputs @ modes.dual.T
-        push = push - along @ pick(frame.gram)
-        size = norm(modes.dual) @ pick(frame.overlap)
-        error = error + (doubt_others @ frame.norms) * size
+        parts = parts - active * (frame.inputs @ (pick(frame.gram) @ modes.dual))
+        sizes = sizes + active * frame.norms * (norm(modes.dual) @ pick(frame.overlap))
         square = square - (modes.dual @ frame.inputs[r]) @ pick(frame.gram)
-    free = square > DEPENDENT * eps(pull) * frame.gram[r, r]
-    member = members.astype(pull.dtype)
-    up, down = (member * jnp.maximum(sign * frame.factor, 0) for sign in (1, -1))
-    below = push - (pull @ down) * square, error + doubt @ down * jnp.abs(square)
-    above = push + (pull @ up) * square, error + doubt @ up * jnp.abs(square)
-    return below, above, free
+    free = square > DEPENDENT * eps(square) * frame.gram[r, r]
+
+    def push(sign):
+        own = member * jnp.maximum(sign * frame.factor, 0)
+        of_pull, of_error = parts + sign * square * own, sizes + jnp.abs(square) * own
+        return with_rest(
+            pulls, pulls.change @ of_pull, pulls.doubt @ of_error,
+            pulls.rest @ of_pull, pulls.rounding @ of_error,
+        )  # fmt: skip
+
+    return push(-1.0), push(1.0), free
 
 
 def _first_sign(outer: Float[Array, " judged"], push: Float[Array, " judged"]):

@@ -9,6 +9,7 @@ from ..method.frame import Frame, Neurons
 from ..tolerances import ROUNDING, eps
 from .constraints import Motion, normal_push
 from .modes import Modes, near_hyperplanes, sides_of
+from .pulls import Pulls, apart
 from .slides import with_dual
 
 
@@ -43,12 +44,13 @@ def _unstable(frame: Frame, neurons: Neurons, modes: Modes, near: Bool[Array, "w
     active = (modes.side == ACTIVE).astype(neurons.inner.dtype)
     amplitude = neurons.amplitude(frame.train_outer) * neurons.outer
     outputs = amplitude @ (active * modes.height[:, frame.representative] * frame.factor[None])
-    pull = frame.pull(outputs)[None, None, :]
-    doubt = ROUNDING * eps(pull) * jnp.abs(pull)
+    rest, change = apart(frame, outputs)
+    doubt = ROUNDING * eps(change) * jnp.abs(change)
+    pulls = Pulls(rest, change[None, None], doubt[None, None], jnp.zeros((), change.dtype))
     one, rate = neurons.outer[None], jnp.ones_like(neurons.outer)
-    drive = ((active[None] * pull) @ frame.inputs)[:1]
-    push, error, _, _ = normal_push(frame, modes, Motion(pull, doubt, one, rate, drive))
-    positive, negative = frame.group_pulls(pull[0, 0])
+    drive = (active * (rest + change)[None]) @ frame.inputs
+    push, error, _ = normal_push(frame, modes, Motion(pulls, one, rate, drive[None]))
+    positive, negative = frame.group_pulls(rest + change)
     outer, push, error = neurons.outer[:, None], push[0], error[0]
     below = outer * push
     above = outer * (push + ((positive + negative) * jnp.diagonal(frame.gram))[None])

@@ -24,6 +24,7 @@ from .constraints import Motion, constraints
 from .filippov import Decision, resolve
 from .influence import Influence, latest_decision
 from .modes import Modes, entry
+from .pulls import Pulls
 from .roots import FirstViolation, first_violation
 from .slides import dependent
 from .step import Step, heights_at, scaled_bernstein, series_size, slacks_at, speeds_at
@@ -238,8 +239,7 @@ class _Meeting(eqx.Module):
         arrived: Whether they are at the end of the step.
         inner: Inner weights there.
         outer: Outer weights there.
-        pull: The pulls, expanded about that time.
-        doubt: Their rounding errors.
+        pulls: The pulls, expanded about that time.
     """
 
     first: FirstViolation
@@ -249,8 +249,7 @@ class _Meeting(eqx.Module):
     arrived: Bool[Array, " taken"]
     inner: Float[Array, "taken features"]
     outer: Float[Array, " taken"]
-    pull: Float[Array, "order taken samples"]
-    doubt: Float[Array, "judged taken samples"]
+    pulls: Pulls
 
 
 def _round(
@@ -339,7 +338,7 @@ def _meet(step: Step, length, live, old: _Travellers) -> _Meeting:
     inner, outer = evaluate(old.inner, moved[:, None]), evaluate(old.outer, moved)
     arrived = ~switches & (ahead >= length - old.clock)
     clock = jnp.where(arrived, length, old.clock + moved)
-    return _Meeting(first, switches, moved, clock, arrived, inner, outer, *step.pulls_at(clock))
+    return _Meeting(first, switches, moved, clock, arrived, inner, outer, step.pulls_at(clock))
 
 
 def _switch(frame: Frame, influence: Influence, old: _Travellers, meeting: _Meeting):
@@ -357,8 +356,13 @@ def _switch(frame: Frame, influence: Influence, old: _Travellers, meeting: _Meet
     value = evaluate(old.limit(index), moved)
     drift = influence.drift_at(meeting.clock)
     nearest = eps(inner) * norm(inner)[:, None] * frame.norms[None]
-    change = jax.vmap(resolve, in_axes=(None, 0, 0, 1, 1, 0, 0, 0, 0, 0))(
-        frame, modes, outer, meeting.pull, meeting.doubt, drift, index, value, nearest, again
+    pulls = meeting.pulls
+
+    def decide(modes, outer, change, doubt, *rest):
+        return resolve(frame, modes, outer, Pulls(pulls.rest, change, doubt, pulls.reach), *rest)
+
+    change = jax.vmap(decide, in_axes=(0, 0, 1, 1, 0, 0, 0, 0, 0))(
+        modes, outer, pulls.change, pulls.doubt, drift, index, value, nearest, again
     )
     return change, choose(meeting.switches, change.modes, modes)
 
@@ -368,7 +372,7 @@ def _through_zero(frame: Frame, old: _Travellers, meeting: _Meeting, modes: Mode
     inner = jnp.where(at_zero[:, None] & spanned(frame)[None], 0.0, meeting.inner)
     size = jnp.max(jnp.abs(old.modes.height) / frame.norms[None], axis=1)
     through = at_zero & ~frame.one_sided & (size > AT_ZERO)
-    through = through & must_leave(frame, meeting.pull[0], through)
+    through = through & must_leave(frame, meeting.pulls.total[0], through)
     modes = at_rest(modes, at_zero & ~through)
     modes = straight_on(frame, modes, old.modes.height, through)
     return modes, jnp.where(through[:, None], inner - AT_ZERO * BEHIND * old.inner[0], inner)
@@ -379,10 +383,10 @@ def _expanded(frame: Frame, step: Step, length, rates: Frozen, meeting: _Meeting
     rates = Frozen(
         rates.active, modes.slides, modes.dual, rates.amplitude, rates.inner_rate, rates.outer_rate
     )
-    pull = meeting.pull
+    pull = meeting.pulls.total
     drive = ((modes.side == ACTIVE).astype(pull.dtype)[None] * pull) @ frame.inputs
     series = expand_driven((inner, meeting.outer), project(drive, rates, frame), rates)
-    motion = Motion(pull, meeting.doubt, series[1], rates.inner_rate, drive)
+    motion = Motion(meeting.pulls, series[1], rates.inner_rate, drive)
     limits = constraints(frame, modes, motion)
     trusted = trusted_length(*series, step.tolerance, frame.train_outer)
     left = length - meeting.clock

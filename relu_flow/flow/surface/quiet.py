@@ -23,8 +23,8 @@ from ..method.constant_pulls import Course
 from ..method.field import project
 from ..method.frame import Frame, Neurons
 from ..method.proposal import driven
-from ..tolerances import JUDGED
 from .constraints import Motion, certain, normal_push, slide_doubts
+from .pulls import Pulls
 from .step import Step
 from .step_size import SWITCH_SHARE, StepSize
 
@@ -54,10 +54,13 @@ class Quiet(eqx.Module):
         time they would have gone. Nor does move whom only errors drive.
         """
         pull, rates = step.series.pull[0], step.rates
-        felt = jnp.where(jnp.abs(pull) <= step.noise, 0.0, pull)
-        doubt = step.doubt(jnp.abs(step.series.pull[:JUDGED, None]))[0, 0]
-        motion = _motion(frame, step, felt, doubt)
-        push, error, _, _ = normal_push(frame, step.modes, motion)
+        felt = jnp.abs(pull) > step.noise
+        only = lambda array: jnp.where(felt, array, 0.0)
+        pulls = Pulls(
+            only(step.rest), only(step.change[:1, None]), step.pulls.doubt[:1], step.trusted
+        )
+        motion = _motion(frame, step, pulls)
+        push, error, _ = normal_push(frame, step.modes, motion)
         drive = project(motion.drive[0], rates, frame)
         moves = driven(frame, drive, rates, pull, step.noise, rtol)
         scale = jnp.where(moves, rates.inner_rate, 0.0)[:, None]
@@ -142,11 +145,10 @@ def quiet_length(
     return jax.lax.cond(fine, search, lambda: jnp.zeros_like(other))
 
 
-def _motion(frame: Frame, step: Step, pull, doubt) -> Motion:
+def _motion(frame: Frame, step: Step, pulls: Pulls) -> Motion:
     """Return the motion of neurons in constant pulls."""
-    drive = (step.rates.active * pull[None]) @ frame.inputs
-    outer, rate = step.series.outer[:1], step.rates.inner_rate
-    return Motion(pull[None, None], doubt[None, None], outer, rate, drive[None])
+    drive = (step.rates.active * pulls.total[0]) @ frame.inputs
+    return Motion(pulls, step.series.outer[:1], step.rates.inner_rate, drive[None])
 
 
 def _reach(frame: Frame, step: Step, limits: Float[Array, "width constraints order"]):
@@ -155,12 +157,13 @@ def _reach(frame: Frame, step: Step, limits: Float[Array, "width constraints ord
     Both per unit of input by which outputs move.
     """
     modes, change = step.modes, step.curvature * frame.norms
-    motion = _motion(frame, step, jnp.zeros_like(change), change)
-    _, pushed, _, along = normal_push(frame, modes, motion)
+    none = jnp.zeros_like(change)
+    motion = _motion(frame, step, Pulls(none, none[None, None], change[None, None], step.available))
+    _, pushed, along = normal_push(frame, modes, motion)
     far = jnp.full((), jnp.inf, change.dtype)
     if not modes.slides.shape[1]:
         return pushed[0], far
-    moved = along[0] + slide_doubts(frame, modes, motion)
+    moved = along.error[0] + slide_doubts(frame, modes, motion)
     slack = limits[:, frame.norms.shape[0] :, 0]
     ends = jnp.concatenate([moved, moved], axis=1)
     used = jnp.concatenate([modes.slides, modes.slides], axis=1) < frame.norms.shape[0]

@@ -14,6 +14,7 @@ from ..method.taylor import Expansion
 from ..tolerances import JUDGED, ROUNDING, eps, smallest
 from .constraints import Motion, constraints, series_product
 from .modes import Modes
+from .pulls import Pulls
 from .roots import deflate, to_bernstein
 
 # How many times longer than the time in which a neuron changes by its size a unit of time may be:
@@ -26,6 +27,8 @@ class Step(eqx.Module):
 
     Attributes:
         series: In the step's own unit of time, about its start.
+        rest: What its pulls are without outputs, see `Pulls`.
+        change: What is left of them, as series.
         modes: At its start.
         rates: Arguments of the vector field, times in that unit.
         curvature: How much each pull falls with its output, at the step's start.
@@ -45,6 +48,8 @@ class Step(eqx.Module):
     """
 
     series: Expansion
+    rest: Float[Array, " samples"]
+    change: Float[Array, "order samples"]
     modes: Modes
     rates: Frozen
     curvature: Float[Array, " samples"]
@@ -77,12 +82,17 @@ class Step(eqx.Module):
         factor = jnp.where(speed > 0, jnp.minimum(self.unit_factor, reach), self.unit_factor)
         return self.unit * jax.lax.stop_gradient(factor)
 
-    def pulls_at(
-        self, clock: Float[Array, " taken"]
-    ) -> tuple[Float[Array, "order taken samples"], Float[Array, "judged taken samples"]]:
-        """Return the pulls re-expanded about each time, and their rounding errors."""
-        pull = self.series.pull
-        return _shifted(pull, clock), self.doubt(_shifted(jnp.abs(pull), clock)[:JUDGED])
+    @property
+    def pulls(self) -> Pulls:
+        """The pulls about the step's start, the same for all neurons."""
+        change = self.change[:, None, :]
+        return Pulls(self.rest, change, self.doubt(jnp.abs(change[:JUDGED])), self.available)
+
+    def pulls_at(self, clock: Float[Array, " taken"]) -> Pulls:
+        """Return the pulls re-expanded about each time."""
+        change = self.change
+        doubt = self.doubt(_shifted(jnp.abs(change), clock)[:JUDGED])
+        return Pulls(self.rest, _shifted(change, clock), doubt, self.available)
 
     def doubt(self, size: Float[Array, "judged taken samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.
@@ -99,10 +109,8 @@ class Step(eqx.Module):
 def step_limits(frame: Frame, step: Step) -> Float[Array, "width constraints order"]:
     """Return the constraints of all neurons as polynomials about the step's start."""
     series = step.series
-    pull = series.pull[:, None, :]
-    doubt = step.doubt(jnp.abs(pull[:JUDGED]))
-    motion = Motion(pull, doubt, series.outer, step.rates.inner_rate, series.drive)
-    nodes = num_nodes(pull.shape[0] - 1)
+    motion = Motion(step.pulls, series.outer, step.rates.inner_rate, series.drive)
+    nodes = num_nodes(series.pull.shape[0] - 1)
 
     def product(outer, push):
         on_step = lambda outer, push: product_on_step(outer, push, step.stiff, nodes)
