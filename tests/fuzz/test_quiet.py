@@ -83,6 +83,15 @@ def test_quiet_steps_change_no_switch():
     assert sum(quiet for quiet, _ in found) > 10
 
 
+def test_what_outputs_change_of_pulls_that_cancel_is_known():
+    """Assert that tolerances agree on switches whose times once were 1 % apart."""
+    problem, network, end = draw(59, LOSSES[1])
+    runs = [rf.solve(problem, network, end, rtol=rtol) for rtol in (1e-10, 1e-12)]
+    moved = shifts(*runs)
+    assert {(2, 5), (4, 5)} <= set(moved)
+    assert max(moved.values()) < 1e-9
+
+
 @pytest.mark.fuzz
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 def test_quiet_steps_change_no_switch_of_many(loss):
