@@ -25,7 +25,7 @@ from ..surface.step import Step, may_switch, step_limits
 from ..surface.step_size import StepSize, allowed_step_size, same_correction
 from ..surface.zero import leave_zero, rest_until
 from ..tolerances import CUT, SHARP, SHORTEST, eps
-from .context import Context
+from .context import Context, step_end
 from .expansion import expand_step
 from .milestones import Records, StepInterval, search_events
 from .point import Point, point_at, seen_neurons
@@ -241,8 +241,7 @@ def look_for_milestones(
 ) -> tuple[Attempt, Records, Float[Array, ""]]:
     """Look for milestones; return the attempt, the records, and when the step ends."""
     options, stop = context.options, context.next_stop(state.records)
-    whole = size.length >= (stop - state.t) / state.unit
-    end = jnp.where(whole, stop, state.t + state.unit * size.length)
+    end = step_end(state.t, state.unit, size.length, stop)
     if not options.milestones:
         return attempt, state.records, end
     events, records, behind = search_events(

@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 from ..surface.quiet import Quiet, quiet_length
 from ..surface.step import Step
 from ..surface.step_size import StepSize
-from .context import Context
+from ..tolerances import eps
+from .context import Context, step_end
 from .milestones import Records, crossed
 from .point import Point, quiet_point
 from .state import State
@@ -62,7 +63,9 @@ def _before_milestones(
         return jnp.where(there, low, middle), jnp.where(there, middle, high)
 
     def shortened():
-        wide = lambda bracket: bracket[1] - bracket[0] > 0.5 * step.available
+        # No finer than numbers of that size: there halving would go on for ever.
+        finest = jnp.maximum(0.5 * step.available, 4 * eps(length) * length)
+        wide = lambda bracket: bracket[1] - bracket[0] > finest
         low, _ = jax.lax.while_loop(wide, halve, (jnp.zeros_like(length), length))
         return jnp.where(low > step.available, low, 0.0)
 
@@ -76,8 +79,7 @@ def quiet_records(
     """Return when and where a quiet step ends, and the records then."""
     frame, stop = context.frame, _last_stop(context, state)
     at = lambda length: quiet_point(frame, state.point, quiet, length)
-    whole = length >= (stop - state.t) / state.unit
-    end = jnp.where(whole, stop, state.t + state.unit * length)
+    end = step_end(state.t, state.unit, length, stop)
     point, records = at(length), state.records
     if context.num_looks:
         times = records.next_times(context.ts, context.num_looks)
