@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._norm import norm
-from ..flow.method.constant_pulls import Course, first_root
+from ..flow.method.constant_pulls import Boost, first_root
 from ..flow.method.frame import Frame
 from ..flow.tolerances import ON_HYPERPLANE, ROUNDING, VANISHED, eps
 from ..model.problem import Problem
@@ -220,12 +220,12 @@ def _first_crossing(hyperplanes: Hyperplanes, neuron: Segment) -> Float[Array, "
     if not hyperplanes.frame.train_outer:
         rate = jnp.ldexp(neuron.rate, -neuron.exponent) * neuron.outer
         return first_root(jnp.zeros_like(start), sign * rate * neuron.push, start)
-    return _course(neuron).first_crossings(sign, neuron.height, neuron.push)
+    return _boost(neuron).first_crossings(sign, neuron.height, neuron.push)
 
 
-def _course(neuron: Segment) -> Course:
+def _boost(neuron: Segment) -> Boost:
     """Return where the neuron goes, both layers trained."""
-    return Course.of(neuron.inner, neuron.outer, neuron.imbalance, neuron.drive)
+    return Boost.of(neuron.inner, neuron.outer, neuron.imbalance, neuron.drive)
 
 
 def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Bool[Array, ""]]:
@@ -238,7 +238,7 @@ def moved(hyperplanes: Hyperplanes, neuron: Segment, wait) -> tuple[Segment, Boo
         reach = norm(neuron.inner) + norm(way)
         size = jnp.max(jnp.abs(inner))
     else:
-        arrived = _course(neuron).after(wait, neuron.height, neuron.push)
+        arrived = _boost(neuron).after(wait, neuron.height, neuron.push)
         inner, outer, height, reach = arrived.inner, arrived.outer, arrived.height, arrived.reach
         k = arrived.exponent.astype(neuron.exponent.dtype)
         size = jnp.maximum(jnp.max(jnp.abs(inner)), jnp.abs(outer))
@@ -364,7 +364,7 @@ def limit_direction(hyperplanes: Hyperplanes, neuron: Segment) -> Float[Array, "
     """Return the direction that the neuron's present segment leads to as t grows for ever."""
     own = neuron.inner / jnp.where(neuron.at_rest, 1.0, norm(neuron.inner))
     if hyperplanes.frame.train_outer:
-        parts = _course(neuron)
+        parts = _boost(neuron)
         speed, unit, sign = parts.speed, parts.unit, jnp.sign(parts.rising)
     else:
         speed = norm(neuron.drive)

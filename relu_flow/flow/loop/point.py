@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..method.constant_pulls import Course
+from ..method.constant_pulls import Boost
 from ..method.frame import Frame, Neurons
 from ..surface.modes import Modes, reconciled
 from ..surface.neurons import Arrival
@@ -30,8 +30,8 @@ def point_at(frame: Frame, arrival: Arrival, neurons: Neurons) -> Point:
 
 def quiet_point(frame: Frame, point: Point, quiet: Quiet, length: Float[Array, ""]) -> Point:
     """Return where neurons get from a point in constant pulls, without a switch."""
-    after = jax.vmap(Course.after, in_axes=(0, None, 0, 0))
-    arrived = after(quiet.courses, length, point.modes.height, quiet.push)
+    after = jax.vmap(Boost.after, in_axes=(0, None, 0, 0))
+    arrived = after(quiet.boosts, length, point.modes.height, quiet.push)
     modes = eqx.tree_at(lambda m: m.height, point.modes, arrived.height)
     neurons = eqx.tree_at(
         lambda n: (n.exponent, n.imbalance),

@@ -21,8 +21,8 @@ from ..._norm import norm
 _LOG_2 = float(np.log(2.0))
 
 
-class Course(eqx.Module):
-    """A neuron along and across its drive: what grows, what shrinks, what stays.
+class Boost(eqx.Module):
+    """A neuron along and across its constant drive: what grows, what shrinks, what stays.
 
     Under `jax.vmap` all of them.
 
@@ -51,8 +51,8 @@ class Course(eqx.Module):
         outer: Float[Array, ""],
         imbalance: Float[Array, ""],
         drive: Float[Array, " features"],
-    ) -> "Course":
-        """Return the course of a neuron; `imbalance` is v^2 - |w|^2, kept by the flow."""
+    ) -> "Boost":
+        """Return the boost of a neuron; `imbalance` is v^2 - |w|^2, kept by the flow."""
         speed = norm(drive)
         unit = drive / jnp.where(speed > 0, speed, 1.0)
         along = inner @ unit

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..._norm import norm
-from ..method.constant_pulls import Course
+from ..method.constant_pulls import Boost
 from ..method.field import project
 from ..method.frame import Frame, Neurons
 from ..method.proposal import driven
@@ -39,11 +39,11 @@ class Quiet(eqx.Module):
     """The neurons of a step in constant pulls.
 
     Attributes:
-        courses: Where each goes, in the step's unit of time.
+        boosts: Where each goes, in the step's unit of time.
         push: Products of their drives with the inputs, zero if they are only rounding.
     """
 
-    courses: Course
+    boosts: Boost
     push: Float[Array, "width samples"]
 
     @classmethod
@@ -64,10 +64,8 @@ class Quiet(eqx.Module):
         drive = project(motion.drive[0], rates, frame)
         moves = driven(frame, drive, rates, pull, step.noise, rtol)
         scale = jnp.where(moves, rates.inner_rate, 0.0)[:, None]
-        courses = jax.vmap(Course.of)(
-            neurons.inner, neurons.outer, neurons.imbalance, scale * drive
-        )
-        return cls(courses, scale * certain(push, error)[0])
+        boosts = jax.vmap(Boost.of)(neurons.inner, neurons.outer, neurons.imbalance, scale * drive)
+        return cls(boosts, scale * certain(push, error)[0])
 
 
 def quiet_length(
@@ -94,7 +92,7 @@ def quiet_length(
         most: How far it may go.
         rtol: Relative tolerance.
     """
-    courses, signs = quiet.courses, step.modes.signs(frame)
+    boosts, signs = quiet.boosts, step.modes.signs(frame)
     other = jnp.minimum(step.available, most)
     shortest = _WORTH * other
     square = neurons.outer**2 + norm(neurons.inner) ** 2
@@ -104,20 +102,20 @@ def quiet_length(
 
     def moved(length):
         """Return the logarithm of how far outputs move, per unit of input."""
-        return jax.nn.logsumexp(loudness + _log_expm1(2 * courses.speed * length))
+        return jax.nn.logsumexp(loudness + _log_expm1(2 * boosts.speed * length))
 
     def unmoved(length):
         return jnp.log(length) + sensitivity + moved(length) <= jnp.log(allowed)
 
     def search():
         reach, slack = _reach(frame, step, limits)
-        size = step.rates.inner_rate * (jnp.abs(courses.rising) + jnp.abs(courses.falling))
+        size = step.rates.inner_rate * (jnp.abs(boosts.rising) + jnp.abs(boosts.falling))
         reach = jnp.where(signs != 0, size[:, None] * reach, 0.0)
 
         def is_quiet(length):
             way = jnp.exp(moved(length))
-            height = jax.vmap(Course.height_after, in_axes=(0, None, 0, 0))(
-                courses, length, step.modes.height, quiet.push
+            height = jax.vmap(Boost.height_after, in_axes=(0, None, 0, 0))(
+                boosts, length, step.modes.height, quiet.push
             )
             held = length * way * reach <= allowed * jnp.abs(height)
             return unmoved(length) & jnp.all(held) & (way < slack)
@@ -128,9 +126,9 @@ def quiet_length(
             there = is_quiet(middle)
             return jnp.where(there, middle, low), jnp.where(there, high, middle)
 
-        crossings = jax.vmap(Course.first_crossings)(courses, signs, step.modes.height, quiet.push)
+        crossings = jax.vmap(Boost.first_crossings)(boosts, signs, step.modes.height, quiet.push)
         crossings = jnp.where(signs != 0, crossings, jnp.inf)
-        turns = courses.turns()
+        turns = boosts.turns()
         turns = jnp.where(turns > 0, turns, jnp.inf)
         # The first switch is left to another step, well inside it.
         last = jnp.minimum(jnp.min(crossings) - 0.5 * other, jnp.minimum(jnp.min(turns), most))
