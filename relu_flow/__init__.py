@@ -62,6 +62,7 @@ if _TYPE_CHECKING:
     from .model.network import TwoLayerReLU as TwoLayerReLU
     from .model.problem import Problem as Problem
     from .model.switch import SwitchKind as SwitchKind
+    from .observe.beyond import Outlook as Outlook, outlook as outlook
     from .observe.milestones import Milestone as Milestone
     from .observe.phases import (
         Latest as Latest,

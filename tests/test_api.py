@@ -14,14 +14,14 @@ import relu_flow as rf
 NAMES = [
     "AbstractLoss", "Crossing", "Departure", "DescentTrajectory", "ExponentialLoss",
     "FlowField", "Frame", "Frozen", "Latest", "LimitTrajectory", "LogisticLoss", "Milestone",
-    "Phase", "PhaseTimes", "PlanarRun", "Problem", "Progress", "RESULTS", "Scheme",
+    "Outlook", "Phase", "PhaseTimes", "PlanarRun", "Problem", "Progress", "RESULTS", "Scheme",
     "SquareLoss", "Study", "SwitchEvent", "SwitchKind", "SwitchLog", "Taylor", "Trajectory",
     "TwoLayerReLU", "balanced_init", "clusters_check", "compare", "descent", "digits",
     "dual_basis_check", "early_alignment_init", "find_threshold", "gaussian_init", "limit_flow",
     "multi_phase_init", "norm_agrees_with_rank", "norm_disagrees_with_rank", "open_study",
-    "orthogonal", "orthogonality_check", "orthogonally_separable", "planar", "run_study",
-    "separability_check", "several_neurons", "single_neuron", "single_neuron_init", "solve",
-    "teacher_check", "teachers_check", "three_points", "three_points_check",
+    "orthogonal", "orthogonality_check", "orthogonally_separable", "outlook", "planar",
+    "run_study", "separability_check", "several_neurons", "single_neuron", "single_neuron_init",
+    "solve", "teacher_check", "teachers_check", "three_points", "three_points_check",
     "three_points_experiment", "time_phases", "two_clusters", "unbalanced_init",
     "with_bias",
 ]  # fmt: skip

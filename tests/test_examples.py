@@ -18,8 +18,8 @@ README = (TOP / "README.md").read_text()
 NAMES = [
     "Milestone", "Problem", "Study", "TwoLayerReLU", "balanced_init", "compare", "descent",
     "digits", "find_threshold", "gaussian_init", "limit_flow", "orthogonal",
-    "orthogonally_separable", "planar", "run_study", "separability_check", "single_neuron",
-    "solve", "time_phases", "two_clusters", "with_bias",
+    "orthogonally_separable", "outlook", "planar", "run_study", "separability_check",
+    "single_neuron", "solve", "time_phases", "two_clusters", "with_bias",
 ]  # fmt: skip
 
 

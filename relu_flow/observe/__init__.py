@@ -12,6 +12,7 @@ from .angle import (
     negative_angle as negative_angle,
     positive_angle as positive_angle,
 )
+from .beyond import Outlook as Outlook, outlook as outlook
 from .bundle import (
     data_eigenbasis as data_eigenbasis,
     first_mode as first_mode,
