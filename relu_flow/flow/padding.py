@@ -20,15 +20,16 @@ from ..model.problem import Problem
 from .method.arrangement import num_patterns
 from .trajectory import Trajectory
 
-# A small run costs its overhead, whatever its size. A large one may well take longer than compiling
-# does: what is added there costs a tenth of it, and would half as much again with two an octave.
-_SMALLEST, _IN_AN_OCTAVE = 4, 4
+# A small run costs its overhead, whatever its size: eight neurons for four cost 8 ms more, sixteen
+# for twelve a sixth, and a program 10 s. A large one may well take longer than compiling does: what
+# is added there costs a tenth of it, and would half as much again with two an octave.
+_SMALLEST, _IN_AN_OCTAVE = 8, 4
 # Slots for times cost memory alone.
 _FEWEST_TIMES = 16
 
 
 def bucket(size: int) -> int:
-    """Return the size that is compiled for: 4, 8, 12, ..., 32, 40, ..., 64, 80, ..., 128, ..."""
+    """Return the size that is compiled for: 8, 16, 24, ..., 64, 80, ..., 128, 160, ..."""
     power = 1 << max(size - 1, 1).bit_length()
     step = max(_SMALLEST, power // (2 * _IN_AN_OCTAVE))
     return -(-size // step) * step

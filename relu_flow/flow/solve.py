@@ -107,7 +107,7 @@ def solve(
     `solver=Taylor(quiet=False)`. Where pulls cancel what small outputs change of them decides, to
     the rounding of the largest of these outputs.
 
-    What is compiled is for the next larger of a few sizes (4, 8, 12, ..., 32, 40, ..., 64, 80,
+    What is compiled is for the next larger of a few sizes (8, 16, 24, ..., 64, 80, ..., 128, 160,
     ...), so that problems of about one size share a program (`flow/padding.py`); with milestones,
     and under a transformation, it is for the sizes that there are.
 

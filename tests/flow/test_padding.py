@@ -104,11 +104,11 @@ def test_sizes_of_a_bucket_share_a_program():
 
 
 def test_buckets_are_few_and_near():
-    """Assert that a bucket holds its size, is its own, and is at most a quarter too large."""
+    """Assert that a bucket holds its size, is its own, and soon at most a quarter too large."""
     sizes = np.arange(1, 3000)
     buckets = np.array([bucket(int(size)) for size in sizes])
     assert np.all(buckets >= sizes)
     assert np.all(np.diff(buckets) >= 0)
     assert [bucket(int(size)) for size in set(buckets)] == list(set(buckets))
-    assert np.all(buckets[12:] < 1.25 * sizes[12:])
+    assert np.all(buckets[32:] < 1.25 * sizes[32:])
     assert len(set(buckets)) <= 40
