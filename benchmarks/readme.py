@@ -1,22 +1,25 @@
-"""Put the figures of `engine.json` into the README's table of costs.
+"""Put the figures of `engine.json` and `peers.json` into the README's tables.
 
-python benchmarks/engine.py --json benchmarks/engine.json && python benchmarks/readme.py
+python benchmarks/engine.py --json benchmarks/engine.json
+python benchmarks/peers.py --json benchmarks/peers.json
+python benchmarks/readme.py
 """
 
 import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- costs: made by benchmarks/readme.py -->\n", "<!-- end of costs -->\n"
+END = "<!-- end of {} -->\n"
+BEGIN = "<!-- {}: made by benchmarks/readme.py -->\n"
 
 
-def power(number: float) -> str:
+def power(number: float | None) -> str:
     """Return a power of ten as one reads it."""
-    return f"{number:.0e}".replace("e-0", "e-")
+    return "" if number is None else f"{number:.0e}".replace("e-0", "e-")
 
 
-def table(figures: dict) -> str:
-    """Return the table and the sentence below it, as Markdown."""
+def costs(figures: dict) -> str:
+    """Return the table of what single runs cost and the sentence below it, as Markdown."""
     lines = [
         "| initial scale | rtol | steps | expansions of the network | switches "
         "| largest error of their times | seconds a run |",
@@ -36,17 +39,45 @@ def table(figures: dict) -> str:
     return "\n".join([*lines, "", said, ""])
 
 
-def with_table(readme: str, figures: dict) -> str:
-    """Return the README with the table between its two marks."""
-    before, rest = readme.split(BEGIN)
-    return before + BEGIN + table(figures) + END + rest.split(END)[1]
+def peers(figures: dict) -> str:
+    """Return the table of other solvers and the sentence below it, as Markdown."""
+    lines = [
+        "| solver | seconds | steps | error at the end | switches found "
+        "| largest error of their times |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, run in figures["runs"].items():
+        found = "not looked for" if run["switches"] is None else run["switches"]
+        lines.append(
+            f"| {name} | {run['seconds']:.3f} | {run['steps']} | {power(run['error'])} "
+            f"| {found} | {power(run['switch_error'])} |"
+        )
+    which = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
+    said = (
+        f"There are {figures['switches']} switches. Once compiled, best of three, to t = "
+        f"{figures['end']:g} ({figures['cores']} cores, {figures['device']}; {which}). Errors are "
+        "relative, against relu_flow at `rtol=1e-14`."
+    )
+    return "\n".join([*lines, "", said, ""])
+
+
+TABLES = {"costs": ("engine.json", costs), "peers": ("peers.json", peers)}
+
+
+def with_tables(readme: str) -> str:
+    """Return the README with each table between its two marks."""
+    for name, (file, table) in TABLES.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, rest = readme.split(begin)
+        figures = json.loads((HERE / file).read_text())
+        readme = before + begin + table(figures) + end + rest.split(end)[1]
+    return readme
 
 
 def main() -> None:
     """Rewrite the README."""
     readme = HERE.parent / "README.md"
-    figures = json.loads((HERE / "engine.json").read_text())
-    readme.write_text(with_table(readme.read_text(), figures))
+    readme.write_text(with_tables(readme.read_text()))
 
 
 if __name__ == "__main__":
