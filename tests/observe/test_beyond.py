@@ -139,7 +139,7 @@ def test_signs_decide_on_separable_data():
     assert not np.all(before.final)
     assert before.since == np.inf
     assert np.all(after.final)
-    assert after.since == last
+    np.testing.assert_allclose(after.since, last, rtol=1e-12)
     assert after.distance == np.inf
     assert np.isnan(after.limit_loss)
 
