@@ -191,6 +191,20 @@ def test_a_weight_that_decays_for_ever_is_a_number(end):
     assert settled > 700.0
 
 
+def test_weights_that_decay_at_different_rates_are_numbers():
+    """Assert that one at the end of the numbers does not spoil another that is on its way there.
+
+    All targets are zero and outer weights fixed: both neurons come to zero or rest inactive. Steps
+    grew with the second until the first one's rate was infinite, times a drive of zero.
+    """
+    corners = [[1, 1, 1], [-1, 1, -1], [1, -1, 1], [-1, 1, 1], [1, -1, -1], [-1, -1, 1]]
+    inner = [[0.002734375, 0.0046875, -0.000390625], [-0.001171875, -0.00234375, -0.0015625]]
+    problem, run = solve(corners, [0] * 6, inner, [1, 1], 1e6, train="inner", reduction="mean")
+    assert float(run.stats["time"]) == 1e6
+    assert np.all(np.isfinite(run.network.inner_weight))
+    assert float(problem.loss_value(run.network)) < 1e-300
+
+
 def test_a_sign_that_nothing_moves_stays():
     """Assert that neurons may grow by 1e30 beside constant preactivations without a switch.
 

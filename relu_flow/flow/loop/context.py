@@ -118,6 +118,9 @@ class Context(eqx.Module):
         train_outer = self.frame.train_outer
         neurons, modes = point.neurons, point.modes
         rate = unit * neurons.inner_rate(train_outer)
+        # Inner weights that decay for ever beside a fixed outer weight come to the smallest numbers
+        # there are. Who nothing drives any more must not have a rate that is none: 0 times inf.
+        rate = jnp.minimum(rate, jnp.finfo(neurons.inner.dtype).max)
         return Frozen(
             active=(modes.side == ACTIVE).astype(neurons.inner.dtype),
             slides=modes.slides,
