@@ -94,7 +94,8 @@ def outlook(problem: Problem, trajectory: Ended) -> Outlook:
             its last state.
 
     Raises:
-        ValueError: If `trajectory` holds several runs, or is not of the problem's shapes.
+        ValueError: If an argument is of another kind, or `trajectory` holds several runs or is not
+            of the problem's shapes.
 
     Example:
         >>> import relu_flow as rf
@@ -106,6 +107,12 @@ def outlook(problem: Problem, trajectory: Ended) -> Outlook:
         >>> known.distance < 1e-12
         True
     """
+    if not isinstance(problem, Problem):
+        raise ValueError(f"Argument `problem` must be a `Problem`, but it is {problem!r}.")
+    if not isinstance(trajectory, Ended):
+        raise ValueError(
+            f"Argument `trajectory` must be what `solve` returns, but it is {trajectory!r}."
+        )
     if np.ndim(trajectory.ts) != 1 or trajectory.initial_sides.ndim != 2:
         raise ValueError(
             "Argument `trajectory` must be one run, but it holds several. Take one: "

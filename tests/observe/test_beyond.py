@@ -163,6 +163,7 @@ def test_what_is_not_known_is_not_said():
     assert not rf.outlook(inner, asleep).final[0]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_printed_and_refused():
     problem, network = draw(4, "both")
     run = rf.solve(problem, network, 3000.0, ts=TIMES)
@@ -171,6 +172,10 @@ def test_printed_and_refused():
     assert "tends to" in said
     with pytest.raises(ValueError, match="Argument `trajectory` must be one run"):
         rf.outlook(problem, jax.tree.map(lambda leaf: leaf[None], run))
+    with pytest.raises(ValueError, match="Argument `trajectory` must be what `solve` returns"):
+        rf.outlook(problem, network)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="Argument `problem` must be a `Problem`"):
+        rf.outlook(network, run)  # pyright: ignore[reportArgumentType]
     other = rf.Problem(np.eye(3), [1.0, 0.0, 1.0], rf.SquareLoss())
     with pytest.raises(ValueError, match="must be of the problem's 3 samples"):
         rf.outlook(other, run)
