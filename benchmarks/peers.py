@@ -6,7 +6,8 @@ Ten samples of one teacher neuron, 25 neurons from a scale of 1e-3, square loss,
 the problem on which a researcher would compare this package with what there is. Each peer as its
 manual recommends: compiled where it can be, Jacobians given to the implicit ones, every switch an
 event where events are asked for (Diffrax and SciPy then start again there). Seconds are the best
-of three runs after the first; the first, compilation included, is in the file too. States and
+of three runs after the first; the first, compilation included, is in the file too (of this package
+as `compiled_seconds`: all its tolerances share one program). States and
 switches are compared with relu_flow at rtol 1e-14. Compare ratios: it is one machine.
 """
 
@@ -64,9 +65,8 @@ class Teacher:
         turned = ((heights > 0) * (outer[:, None] * pull[None])) @ self.inputs
         return xp.concatenate([turned.ravel(), hidden @ pull])
 
-    def heights(self, state, xp=np):
+    def heights(self, state):
         """Return the preactivations, whose zeros are the events."""
-        del xp
         return (state[: WIDTH * FEATURES].reshape(WIDTH, FEATURES) @ self.inputs.T).ravel()
 
 

@@ -169,6 +169,7 @@ class _Last(eqx.Module):
         """Return what is needed of the last state."""
         array = lambda x: np.asarray(x, np.float64)
         inner, log_unit = array(network.inner_weight), array(network.log_scale)
+        # Layers farther apart than numbers reach are not told apart any more, but stay numbers.
         apart = np.clip(array(network.outer_log_scale) - log_unit, -700.0, 700.0)
         outer = array(network.outer_weight) * np.exp(apart)
         train_outer = problem.train == "both"
@@ -209,6 +210,10 @@ class _Last(eqx.Module):
         """Return outputs minus targets, in units in which half its square is the loss."""
         return self.weight**0.5 * (self.voice() @ self.hidden() - self.targets)
 
+    def pull(self) -> Float[np.ndarray, " samples"]:
+        """Return the pulls of the square loss."""
+        return -(self.weight**0.5) * self.residual()
+
     def at_zero(self) -> Bool[np.ndarray, " width"]:
         """Return who has no inner weights, and may come to have some."""
         return ~np.any(self.inner, axis=1) & (self.outer != 0)
@@ -228,11 +233,25 @@ def _by_signs(last: _Last) -> Bool[np.ndarray, " width"]:
     product = last.inputs @ last.inputs.T
     zero = _ORTHOGONAL * _EPS * last.inputs.shape[1] ** 0.5 * np.outer(norms, norms)
     pull = last.targets[:, None] * np.where(np.abs(product) <= zero, 0.0, product)
-    inwards = way[:, None] * np.where(active, 1.0, -1.0)
-    towards = np.where(inwards > 0, active @ np.maximum(-pull, 0), active @ np.maximum(pull, 0))
+    towards = _pushed(way[:, None] * np.where(active, -1.0, 1.0), active, pull)
     # Its own active samples are among them: so they all pull its outer weight away from zero.
     calm = np.all(towards == 0, axis=1) & (way != 0)
     return calm & ~np.any(last.slides, axis=1) & ~last.at_zero()
+
+
+def _pushed(
+    way: Float[np.ndarray, "#width #samples"],
+    pulling: Bool[np.ndarray, "width samples"],
+    push: Float[np.ndarray, "samples samples"],
+) -> Float[np.ndarray, "width samples"]:
+    """Return for each pair what samples that pull the neuron push it one way, and none the other.
+
+    Args:
+        way: Which way counts, by its sign.
+        pulling: Which samples pull.
+        push: Of each sample, along the normal of each other.
+    """
+    return np.where(way > 0, pulling @ np.maximum(push, 0.0), pulling @ np.maximum(-push, 0.0))
 
 
 def _by_distance(last: _Last) -> tuple[float, float, Bool[np.ndarray, " width"]]:
@@ -325,7 +344,7 @@ def _across(inputs: np.ndarray, slid: Bool[np.ndarray, " samples"]) -> np.ndarra
 def _slides_stay(last: _Last, left: float, share: float) -> Bool[np.ndarray, "width samples"]:
     """Return which pairs slide on when the residual changes by as much as is left of it."""
     stays = np.zeros(last.sides.shape, bool)
-    root, residual = last.weight**0.5, last.residual()
+    root, residual, pulls = last.weight**0.5, last.residual(), last.pull()
     for j in np.flatnonzero(np.any(last.slides, axis=1)):
         slid = last.slides[j]
         across = last.inputs[slid]
@@ -333,7 +352,7 @@ def _slides_stay(last: _Last, left: float, share: float) -> Bool[np.ndarray, "wi
             continue  # fractions are not unique: hyperplanes that coincide, or meet in one
         # Pulls of what is slid on, times the fractions of them that hold the neuron there.
         held = np.linalg.solve(across @ across.T, across) @ (last.active[j] * root * last.inputs.T)
-        pull, fraction_of_it = -root * residual[slid], held @ residual
+        pull, fraction_of_it = pulls[slid], held @ residual
         sign, moved = np.sign(pull), 2 * left * np.linalg.norm(held, axis=1)
         above = sign * fraction_of_it > moved
         below = sign * (pull - fraction_of_it) > moved + 2 * left * root
@@ -350,14 +369,12 @@ def _barred(
 
     The other unsure pairs of the neuron may be in any mode.
     """
-    gram, pull = last.inputs @ last.inputs.T, -(last.weight**0.5) * last.residual()
+    gram, pull = last.inputs @ last.inputs.T, last.pull()
     way = np.sign(last.outer) * (np.abs(last.outer) > share * last.size)
     sure_active = last.active & ~unsure
     own = pull * np.diag(gram)
     push = way[:, None] * ((sure_active * pull) @ gram + own)
-    others = np.maximum(way[:, None, None] * (pull[:, None] * gram)[None], 0.0)
-    others = others * (1 - np.eye(pull.size))[None]
-    worst = np.einsum("js,jsr->jr", unsure.astype(float), others)
+    worst = _pushed(way[:, None], unsure, pull[:, None] * gram - np.diag(own))
     concerned = (sure_active | unsure).astype(float)
     change = 2 * left * last.weight**0.5 * np.sqrt(concerned @ gram**2)
     return unsure & ~last.active & (way[:, None] != 0) & (push + worst < -change)
