@@ -57,6 +57,9 @@ def test_zero_that_must_be_left(case):
         # 4e-7 later where the step ended; not at all where a correction had spread the kink.
         (("zero_targets", 36, "square", "both", "mean"), "right"),
         (("grid", 34, "exp", "both", "mean"), "refused"),
+        # A neuron that hardly moves crosses hyperplanes, wakes, and grows ten thousandfold within
+        # one step: what it put out was not in the pulls, for its kinks were negligible.
+        (("opposite", 81, "square", "both", "sum"), "right"),
         # The independent solver: a neuron that is at zero twice, and one that is on a third
         # hyperplane where two others meet.
         (("grid", 61, "square", "inner", "mean"), "right"),

@@ -11,6 +11,7 @@ from ..method.proposal import (
     propose,
     pull_noise,
     series_order,
+    step_error,
     stop_if_stationary,
 )
 from ..method.stiffness import StiffTrial
@@ -55,7 +56,8 @@ def expand_step(
     )
     size = jnp.abs(proposal.series.pull[0])
     inherited = _inherited(context, weights, frozen, curvature, size, pull_error, proposal.stiff)
-    noise = pull_noise(pull_error, unit_error, context.rtol)
+    stepped = step_error(context.field, weights, frozen, curvature, size, unit_error, context.rtol)
+    noise = pull_noise(pull_error, unit_error, context.rtol) + stepped
     proposal, frozen = stop_if_stationary(context.frame, proposal, frozen, noise, context.rtol)
     # The pulls of a collocation step are extrapolated from its nodes.
     rest, change = apart(frame, outputs + series[0])

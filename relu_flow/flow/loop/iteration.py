@@ -18,7 +18,7 @@ from ..._types import IntScalarLike
 from ...model.switch import INACTIVE
 from ..method.stiffness import StiffTrial
 from ..results import RESULTS
-from ..surface.influence import Influence, influence, misleads
+from ..surface.influence import Influence, influence, misleads, overlooks
 from ..surface.neurons import Arrival, ConstrainedStep, pass_through
 from ..surface.quiet import Quiet
 from ..surface.step import Step, may_switch, step_limits
@@ -44,11 +44,13 @@ class Crossed(eqx.Module):
         influence: What the switches do to the pulls beyond what these were told.
         arrival: Where the neurons are, and what happened on the way.
         point: The same, without what rounding did to them.
+        overlooked: Whether that is more than was expected of their kinks.
     """
 
     influence: Influence
     arrival: Arrival
     point: Point
+    overlooked: Bool[Array, ""]
 
 
 def iterate(context: Context, state: State) -> State:
@@ -145,7 +147,11 @@ def cross(
     arrival = pass_through(
         frame, constrained, candidates, offset, state.log, state.counts, ~attempt.converged, looks
     )
-    return Crossed(influenced, arrival, point_at(frame, arrival, state.point.neurons))
+    overlooked = overlooks(
+        frame, step, size, influenced, candidates, arrival.weights, arrival.modes,
+        attempt.correction, context.rtol,
+    )  # fmt: skip
+    return Crossed(influenced, arrival, point_at(frame, arrival, state.point.neurons), overlooked)
 
 
 def converge(
@@ -165,16 +171,20 @@ def converge(
     undecided, before, alone = _undecided(context, step, size, crossed)
     # A step that ends right behind its first switch is better taken without a correction.
     drop = alone & undecided & crossed.influence.has_correction & ~again & ~exhausted
+    hidden = crossed.overlooked & ~again & ~apart & ~exhausted
     undecided, early = undecided & ~again & ~apart & ~drop, undecided & apart
     given_up = (apart | undecided) & exhausted
     undecided = undecided & ~given_up
     # That costs least where the pulls can be corrected. It is tried once, in the first expansion
     # or after one that was cut: a correction that came out zero would be asked for again.
     tell = undecided & ~crossed.influence.has_correction & ~alone & (expansions <= 2)
+    tell = tell | (hidden & ~size.corrects & ~drop)
     tell = tell & jnp.array(context.can_correct) & (step.stiff == 0)
     cut = undecided & ~tell
-    done = (~apart | given_up) & ~undecided & ~drop
+    hidden = hidden & ~drop & ~cut
+    done = (~apart | given_up) & ~undecided & ~drop & ~hidden
     halved = apart & ~given_up & ~drop & (expansions % _EXPANSIONS == 0)
+    halved = halved | (hidden & ~tell)
     length = jnp.where(halved, 0.5 * size.length, size.length)
     # What does not converge is cut at once where it would be cut if it did.
     length = jnp.where(cut | (halved & early), jnp.minimum(before, length), length)

@@ -311,18 +311,21 @@ def _kernel(field: FlowField, weights: Weights, frozen: Frozen) -> Float[Array, 
 def _growth(sizes: Float[Array, " degrees"]) -> Float[Array, ""]:
     """Return by how much a step may be longer for its last coefficient to come to 1.
 
-    Coefficients fall off by a factor each, which is proportional to the length; below 1
-    there may be but noise, which says nothing.
+    Coefficients fall off by a factor each, which is proportional to the length. It is that of
+    the upper half of those above 1: below there may be but noise, and the first few of a tail of
+    1/t fall off by twice as little as the others.
     """
-    known = jnp.maximum(sizes, 1.0)
-    degree = jnp.arange(sizes.shape[0])
-    last = jnp.where(jnp.any(sizes <= 1.0), jnp.argmax(sizes <= 1.0), sizes.shape[0] - 1)
-    used = (degree > 0) & (degree <= last)
-    root = 1.0 / jnp.maximum(degree, 1).astype(sizes.dtype)
-    ratio = jnp.max(jnp.where(used, (known / known[0]) ** root, 0.0))
+    # The largest of a coefficient and all that follow: every other one may be zero.
+    known = jax.lax.cummax(sizes, reverse=True)
     count = sizes.shape[0]
-    tail = known[0] * ratio ** (count - 1)
-    return jnp.where(last > 0, tail ** (-1.0 / count), jnp.inf)
+    last = jnp.sum(known > 1.0) - 1
+    middle = jnp.maximum(last, 0) // 2
+    between = jnp.maximum(last - middle, 1).astype(sizes.dtype)
+    top, end = known[middle], known[jnp.maximum(last, 0)]
+    ratio = (end / jnp.where(top > 0, top, 1.0)) ** (1.0 / between)
+    tail = end * ratio ** (count - 1 - last).astype(sizes.dtype)
+    # One coefficient above 1 tells no rate.
+    return jnp.where(last > middle, tail ** (-1.0 / count), jnp.inf)
 
 
 def _series(

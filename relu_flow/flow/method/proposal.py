@@ -16,7 +16,7 @@ from ..._series import evaluate
 from ..._trees import choose
 from ..tolerances import REST, eps, smallest
 from .collocation import collocate
-from .field import FlowField, Frozen, Weights, project
+from .field import FlowField, Frozen, Weights, project, weight_sizes
 from .frame import Frame
 from .stiffness import StiffTrial
 from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
@@ -249,8 +249,11 @@ def stop_if_stationary(
     Returns:
         The proposal and the rates, both without motion if the network is at rest.
     """
-    drive = project(proposal.series.drive[0], frozen, frame)
-    resting = ~jnp.any(driven(frame, drive, frozen, proposal.series.pull[0], noise, rtol))
+    # Summed as `surface/quiet.py` does, lest a quiet step find nobody to move.
+    pull = proposal.series.pull[0]
+    felt = jnp.where(jnp.abs(pull) > noise, pull, 0.0)
+    drive = project((frozen.active * felt[None]) @ frame.inputs, frozen, frame)
+    resting = ~jnp.any(driven(frame, drive, frozen, pull, noise, rtol))
 
     def still(series):
         return series.at[1:].set(jnp.where(resting, 0.0, series[1:]))
@@ -287,6 +290,40 @@ def pull_noise(
 ) -> Float[Array, " samples"]:
     """Return what errors leave of pulls that should be zero, those of rounding and of steps."""
     return pull_error + _stepped(unit_error, rtol) + smallest(pull_error)
+
+
+def step_error(
+    field: FlowField,
+    weights: Weights,
+    frozen: Frozen,
+    curvature: Float[Array, " samples"],
+    pull: Float[Array, " samples"],
+    unit_error: Float[Array, " samples"],
+    rtol: Float[Array, ""],
+) -> Float[Array, " samples"]:
+    """Return what errors of steps leave of pulls, however small these are.
+
+    A weight that decays for ever beside the other layer's, which stays (v with |w| far above it),
+    is known to digits of its neuron's size, not to its own: the outputs it leaves are noise once
+    they are below that, and below what all pulls are known to. Beside a fixed outer weight inner
+    weights have no size but what the targets give them; the smallest of these is that of all.
+    """
+    frame, (inner, outer) = field.frame, weights
+    of_inner, of_outer = weight_sizes(weights, frame.train_outer)
+    moved = (jnp.abs(outer) * of_inner)[:, None] * frame.norms[None]
+    if frame.train_outer:
+        moved = moved + of_outer[:, None] * jnp.abs(inner @ frame.inputs.T)
+    outputs = frozen.amplitude @ (frozen.active * moved)
+    there = frame.counted & (frame.targets != 0)
+    least = jnp.min(jnp.where(there, jnp.abs(frame.targets), jnp.inf))
+    if not frame.train_outer:
+        outputs = jnp.where(jnp.isfinite(least), jnp.maximum(outputs, least), outputs)
+    felt = jnp.max(jnp.where(jnp.any(frozen.active > 0, axis=0), jnp.abs(pull), 0.0))
+    share = local_tolerance(rtol)
+    known = jnp.maximum(share * felt, jnp.max(_stepped(unit_error, rtol)))
+    # Outputs that all tend to zero are compared with nothing.
+    known = jnp.where(jnp.isfinite(least), known, jnp.inf)
+    return jnp.minimum(share * curvature * outputs, known)
 
 
 def _stepped(unit_error: Float[Array, " samples"], rtol) -> Float[Array, " samples"]:

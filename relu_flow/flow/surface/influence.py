@@ -12,11 +12,18 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._norm import norm
 from ..._series import evaluate
 from ...model.switch import ACTIVE
+from ..method.field import Weights
 from ..method.frame import Frame
 from ..tolerances import CUT, LEFT, PEAK, SHORTEST, eps
 from .modes import Modes, entry
 from .step import Step, series_size
 from .step_size import StepSize
+
+# By what factor outputs must exceed what was expected of their kinks: these are bounds of several
+# times what comes of most.
+_WAKES = 4.0
+# What is left of a correction has both signs, and lasts for a share of a step as small as this.
+_CANCELS = 1.0 / 16
 
 
 class Influence(eqx.Module):
@@ -86,6 +93,49 @@ def influence(
         drift=step.curvature * (crossed + bent),
         left=step.curvature * left,
     )
+
+
+def overlooks(
+    frame: Frame,
+    step: Step,
+    size: StepSize,
+    influence: Influence,
+    candidates: Bool[Array, "width constraints"],
+    weights: Weights,
+    modes: Modes,
+    correction: Float[Array, "degrees samples"],
+    rtol: Float[Array, ""],
+) -> Bool[Array, ""]:
+    """Return whether neurons that switched put out more than a step's pulls were told.
+
+    How far a step may go beyond a switch follows from how fast a neuron moves on its old course.
+    But one that hardly moved may wake at a hyperplane, and grow ten thousandfold before the end.
+
+    Args:
+        frame: The problem.
+        step: The step.
+        size: Its size.
+        influence: What its switches were expected to do.
+        candidates: Which constraints may switch.
+        weights: Inner and outer weights at its end.
+        modes: Modes there.
+        correction: What its pulls were told, see `method/correction.py`.
+        rtol: Relative tolerance.
+    """
+    rates, (inner, outer) = step.rates, weights
+    old_inner, old_outer = (
+        evaluate(series, size.length) for series in (step.series.inner, step.series.outer)
+    )
+    active = (modes.side == ACTIVE).astype(outer.dtype)
+    beyond = outer[:, None] * active * (inner @ frame.inputs.T)
+    beyond = beyond - old_outer[:, None] * rates.active * (old_inner @ frame.inputs.T)
+    # Whoever does not switch adds nothing, not even rounding.
+    beyond = jnp.where(jnp.any(candidates, axis=1), rates.amplitude, 0.0) @ beyond
+    wakes = step.curvature * jnp.abs(beyond) > _WAKES * size.length * influence.drift
+    # At the end Legendre polynomials of all degrees are 1.
+    untold = jnp.where(wakes, beyond - jnp.sum(correction, axis=0), 0.0)
+    share = jnp.where(influence.has_correction, _CANCELS, 1.0)
+    return share * size.length * jnp.sum(jnp.abs(untold) * size.sensitivity) > rtol
 
 
 def misleads(

@@ -86,13 +86,18 @@ class Step(eqx.Module):
     def pulls(self) -> Pulls:
         """The pulls about the step's start, the same for all neurons."""
         change = self.change[:, None, :]
-        return Pulls(self.rest, change, self.doubt(jnp.abs(change[:JUDGED])), self.available)
+        return Pulls(self.rest, change, self.doubt(jnp.abs(change[:JUDGED])), self.reach)
 
     def pulls_at(self, clock: Float[Array, " taken"]) -> Pulls:
         """Return the pulls re-expanded about each time."""
         change = self.change
         doubt = self.doubt(_shifted(jnp.abs(change), clock)[:JUDGED])
-        return Pulls(self.rest, _shifted(change, clock), doubt, self.available)
+        return Pulls(self.rest, _shifted(change, clock), doubt, self.reach)
+
+    @property
+    def reach(self) -> Float[Array, ""]:
+        """For how long errors of the pulls' derivatives add up: not at all where nothing moves."""
+        return jnp.where(self.stationary, 0.0, self.available)
 
     def doubt(self, size: Float[Array, "judged taken samples"]):
         """Return the rounding errors of coefficients that are sums of terms of a size.
