@@ -23,6 +23,7 @@ FLOOR, MOVE = 1e-9, 1e-9
 SHARE = 1e-2  # of what moved starts shift: a run may be off as if its start were off by 1e-11
 TIED = 1e-10
 MOVES = 3
+AT_REST = 1e-5  # so much below an outer weight a run at rest leaves what decays beside it
 
 
 @dataclass
@@ -133,10 +134,11 @@ def _pair_lines(pair, theirs, ours, ends, slack):
     return lines
 
 
-def measures(problem, state):
-    """Return the quantities in which states are compared."""
+def measures(state, least=0.0):
+    """Return what states are compared in, inner weights being at least a share of outer ones."""
     w, v, log_scale, outputs = state
     norm = np.linalg.norm(w, axis=1)
+    norm = np.where(norm > 0, np.maximum(norm, least * np.abs(v)), 0.0)
     safe = np.where(norm > 0, norm, 1.0)
     return {
         "log norm": np.where(norm > 0, np.log(safe) + log_scale, 0.0),
@@ -157,7 +159,10 @@ def _state_lines(problem, solution, run, ts, until, slack):
     for k, (state, time) in enumerate(zip(solution.states, ts, strict=False)):
         if time >= until:
             break
-        want, have = measures(problem, plain(problem, state)), measures(problem, run.states[k])
+        rests = problem["train"] == "both" and run.trajectory is not None
+        rests = rests and time > float(run.trajectory.stats["settled"])
+        least = AT_REST if rests else 0.0
+        want, have = measures(plain(problem, state), least), measures(run.states[k], least)
         gone = [j for j, when in solution.vanished.items() if when <= time * (1 + 1e-9)]
         for name in want:
             gap = np.abs(want[name] - have[name])
@@ -217,7 +222,7 @@ def _parting(solution, other, most, share, slack):
 
 def _add_state_slack(problem, solution, other, share, slack):
     for k, (one, two) in enumerate(zip(solution.states, other.states, strict=False)):
-        left, right = (measures(problem, plain(problem, x)) for x in (one, two))
+        left, right = (measures(plain(problem, x)) for x in (one, two))
         for name in left:
             gap = share * float(np.max(np.abs(left[name] - right[name])))
             slack[k, name] = max(slack.get((k, name), 0.0), gap)
