@@ -159,8 +159,8 @@ def _state_lines(problem, solution, run, ts, until, slack):
     for k, (state, time) in enumerate(zip(solution.states, ts, strict=False)):
         if time >= until:
             break
-        rests = problem["train"] == "both" and run.trajectory is not None
-        rests = rests and time > float(run.trajectory.stats["settled"])
+        settled = np.inf if run.trajectory is None else float(run.trajectory.stats["settled"])
+        rests = problem["train"] == "both" and time > settled
         least = AT_REST if rests else 0.0
         want, have = measures(plain(problem, state), least), measures(run.states[k], least)
         gone = [j for j, when in solution.vanished.items() if when <= time * (1 + 1e-9)]
