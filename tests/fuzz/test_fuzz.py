@@ -60,6 +60,8 @@ def test_zero_that_must_be_left(case):
         # A neuron that hardly moves crosses hyperplanes, wakes, and grows ten thousandfold within
         # one step: what it put out was not in the pulls, for its kinks were negligible.
         (("opposite", 81, "square", "both", "sum"), "right"),
+        # Four hyperplanes of rank two meet in a line: mended in their order, modes went round.
+        (("grid", 112, "logistic", "inner", "mean"), "right"),
         # The comparison: inner weights that decay beside an outer one, to less than it resolves.
         (("xor", 108, "exp", "both", "mean"), "refused"),
         # The independent solver: a neuron that is at zero twice, and one that is on a third

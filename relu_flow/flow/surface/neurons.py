@@ -34,6 +34,9 @@ from .zero import at_rest, must_leave, spanned, straight_on, vanishes
 # 100 samples 8 / 64 / 512 take 9.0 / 11.7 / 17.2 s. (On an H200 8 / 64 / 1024 take 4.9 / 1.6 /
 # 0.46 s, but a batch of 1024 small networks half as fast with 50 as with 8.)
 _AT_A_TIME = 8
+# After so many decisions at one instant any of the hyperplanes that are wrong is next, and no more
+# the first: where four of rank two meet, that went round for ever.
+_IN_ORDER = 16
 
 
 class Counts(eqx.Module):
@@ -109,7 +112,8 @@ class _Travellers(eqx.Module):
     """Neurons on their way through a step; the axis `width` counts them.
 
     `clock` is the time since the step's start about which the series are expanded, `trusted`
-    how far they are, `logged` the modes whose changes have been written down.
+    how far they are, `logged` the modes whose changes have been written down, `tries` how often
+    a neuron has been decided about at this very instant.
     """
 
     clock: Float[Array, " width"]
@@ -119,6 +123,7 @@ class _Travellers(eqx.Module):
     limits: Float[Array, "width constraints order"]
     modes: Modes
     logged: Int[Array, "width samples"]
+    tries: Int[Array, " width"]
 
     def take(self, chosen: Int[Array, " taken"]) -> "_Travellers":
         """Return some of the neurons."""
@@ -126,7 +131,7 @@ class _Travellers(eqx.Module):
         columns = lambda array: jnp.take(array, chosen, axis=1, mode="clip")
         return _Travellers(
             rows(self.clock), rows(self.trusted), columns(self.inner), columns(self.outer),
-            rows(self.limits), jax.tree.map(rows, self.modes), rows(self.logged),
+            rows(self.limits), jax.tree.map(rows, self.modes), rows(self.logged), rows(self.tries),
         )  # fmt: skip
 
     def put(self, chosen: Int[Array, " taken"], some: "_Travellers") -> "_Travellers":
@@ -137,7 +142,7 @@ class _Travellers(eqx.Module):
             rows(self.clock, some.clock), rows(self.trusted, some.trusted),
             columns(self.inner, some.inner), columns(self.outer, some.outer),
             rows(self.limits, some.limits), jax.tree.map(rows, self.modes, some.modes),
-            rows(self.logged, some.logged),
+            rows(self.logged, some.logged), rows(self.tries, some.tries),
         )  # fmt: skip
 
     def limit(self, index: Int[Array, " width"]) -> Float[Array, "order width"]:
@@ -178,6 +183,7 @@ def pass_through(
         limits=limits,
         modes=step.modes,
         logged=step.modes.side,
+        tries=jnp.zeros(width, jnp.int32),
     )
     straight = _straight(frame, constrained, length, log, counts, looks)
     together = min(_AT_A_TIME, width)
@@ -278,7 +284,7 @@ def _round(
         change.unsure,
     )  # fmt: skip
     by = jnp.min(jnp.where(meeting.switches & ~at_zero, by, jnp.inf))
-    new, finished, wrong = _expanded(frame, step, length, rates, meeting, modes, inner)
+    new, finished, wrong = _expanded(frame, step, length, rates, meeting, modes, inner, old.tries)
     # A change of modes is final unless it is found wrong at the same instant.
     final = (finished | ~wrong) & live
     new = eqx.tree_at(lambda n: n.logged, new, jnp.where(final[:, None], modes.side, old.logged))
@@ -332,13 +338,26 @@ def _seen_from(new: _Travellers, looks: Float[Array, " looks"], chosen, seen):
 def _meet(step: Step, length, live, old: _Travellers) -> _Meeting:
     """Find where each neuron's modes are wrong next, and take it there."""
     ahead = jnp.minimum(old.trusted, length - old.clock)
-    first = jax.vmap(first_violation)(*scaled_bernstein(old.limits, ahead))
+    scaled, bernstein = scaled_bernstein(old.limits, ahead)
+    first = jax.vmap(first_violation)(scaled, bernstein)
+    any_wrong = _any_of(bernstein[..., 0] < 0, old.tries)
+    index = jnp.where((first.time == 0) & (old.tries > _IN_ORDER), any_wrong, first.index)
+    first = eqx.tree_at(lambda f: f.index, first, index)
     switches = jnp.isfinite(first.time) & live
     moved = jnp.where(switches, first.time, 1.0) * ahead
     inner, outer = evaluate(old.inner, moved[:, None]), evaluate(old.outer, moved)
     arrived = ~switches & (ahead >= length - old.clock)
     clock = jnp.where(arrived, length, old.clock + moved)
     return _Meeting(first, switches, moved, clock, arrived, inner, outer, step.pulls_at(clock))
+
+
+def _any_of(wrong: Bool[Array, "taken constraints"], tries: Int[Array, " taken"]):
+    """Return for each neuron one of its constraints that are wrong, another each time."""
+    order = jnp.cumsum(wrong, axis=1, dtype=jnp.int32)
+    # Knuth's multiplicative hash: in turn they might go round as well.
+    number = (tries.astype(jnp.uint32) * jnp.uint32(2654435761)) >> 16
+    which = number.astype(jnp.int32) % jnp.maximum(order[:, -1], 1)
+    return jnp.argmax(order > which[:, None], axis=1)
 
 
 def _switch(frame: Frame, influence: Influence, old: _Travellers, meeting: _Meeting):
@@ -378,7 +397,9 @@ def _through_zero(frame: Frame, old: _Travellers, meeting: _Meeting, modes: Mode
     return modes, jnp.where(through[:, None], inner - AT_ZERO * BEHIND * old.inner[0], inner)
 
 
-def _expanded(frame: Frame, step: Step, length, rates: Frozen, meeting: _Meeting, modes, inner):
+def _expanded(
+    frame: Frame, step: Step, length, rates: Frozen, meeting: _Meeting, modes, inner, tries
+):
     """Expand neurons about where they are; tell who gets to the end, and whose modes are wrong."""
     rates = Frozen(
         rates.active, modes.slides, modes.dual, rates.amplitude, rates.inner_rate, rates.outer_rate
@@ -392,7 +413,8 @@ def _expanded(frame: Frame, step: Step, length, rates: Frozen, meeting: _Meeting
     left = length - meeting.clock
     _, bernstein = scaled_bernstein(limits, left)
     clear = ~jnp.any(bernstein < 0, axis=(1, 2)) & (trusted >= left)
-    new = _Travellers(meeting.clock, trusted, *series, limits, modes, modes.side)
+    tries = jnp.where(meeting.switches & (meeting.moved == 0), tries + 1, 0)
+    new = _Travellers(meeting.clock, trusted, *series, limits, modes, modes.side, tries)
     return new, clear | meeting.arrived, jnp.any(bernstein[..., 0] < 0, axis=1)
 
 
