@@ -12,7 +12,7 @@ import relu_flow as rf
 from relu_flow.flow.method.arrangement import patterns
 from relu_flow.flow.surface.hull import nearest
 
-from ..fuzz import origin
+from ..fuzz import draws, origin, product
 from ..fuzz.geometry import Geometry
 
 INPUTS = np.array([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8], [-0.8, -0.6]])
@@ -76,6 +76,31 @@ def test_zero_is_left_when_it_leaves_the_hull(targets, inner, end):
     assert np.any(weights[2] != 0)
 
 
+@pytest.mark.parametrize("rtol", [1e-12, 1e-6])
+def test_zero_is_left_within_a_step(rtol):
+    """Assert that a neuron leaves that has to for a part of a step only, and at once.
+
+    It comes to zero at 1e-4. At 0.2422 zero is outside the hull of its drives, to be inside again
+    before 0.3: looked for at the ends of steps, that was missed, and the loss at the end was 0.158.
+    """
+    numbers = draws.draw("unbalanced", 14, "square", "inner", "sum")
+    problem, network = product.build(numbers)
+    end = numbers["t_end"]
+    run = rf.solve(problem, network, end, rtol=rtol)
+    times = np.asarray(run.switches.time)[np.asarray(run.switches.neuron) == 1]
+    left = float(np.min(times[times > 0.1]))
+    assert float(problem.loss_value(run.network)) == pytest.approx(0.0319022188, rel=1e-8)
+    # The pulls just before and after, from the outputs; other neurons do not know of this one yet.
+    around = np.array([left * (1 - 1e-5), left * (1 + 1e-5)])
+    nets = rf.solve(problem, network, end, ts=around, rtol=rtol).networks
+    cells = origin.cells(Geometry(numbers["X"][:, :2]))
+    gone = []
+    predictions = np.asarray(jax.vmap(problem.predictions)(nets))
+    for pull in numbers["y"] - predictions:
+        gone.append(outside(cells @ (pull[:, None] * numbers["X"][:, :2])))
+    assert gone == [False, True]
+
+
 def test_zero_is_left_at_the_start():
     """Assert that a neuron that starts at zero, outside the hull, sets out at once."""
     targets = [-2.0, -2.0, 1.0, 1.0]  # drives of all patterns point to the left
@@ -136,6 +161,12 @@ def test_nearest_point_of_a_hull(features):
             assert np.all(weights >= 0)
         else:
             assert np.linalg.norm(point) < 1e-12
+            # So far in any direction the hull goes on: only a little further would be outside.
+            assert int(found.corners) == features + 1
+            directions = random.normal(size=(20, features))
+            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+            for direction in 0.999 * float(found.depth) * directions:
+                assert not outside(points - direction)
 
 
 @pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-8, 1e-10, 1e-12])

@@ -27,10 +27,14 @@ class Nearest(eqx.Module):
     Attributes:
         point: It.
         outside: Whether zero is outside the hull.
+        depth: How far zero is from the border of a simplex that holds it, within its span.
+        corners: How many corners that has.
     """
 
     point: Float[Array, " features"]
     outside: Bool[Array, ""]
+    depth: Float[Array, ""]
+    corners: Int[Array, ""]
 
 
 def nearest(points: Float[Array, "points features"]) -> Nearest:
@@ -84,7 +88,20 @@ def nearest(points: Float[Array, "points features"]) -> Nearest:
     )
     corral = jax.lax.while_loop(going_on, add, start)
     point, product = products(corral)
-    return Nearest(size * point, jnp.min(product) > 0)
+    depth = size * _depth(scaled[corral.index], corral.weight)
+    corners = jnp.sum(corral.weight > 0, dtype=jnp.int32)
+    return Nearest(size * point, jnp.min(product) > 0, depth, corners)
+
+
+def _depth(chosen: Float[Array, "corral features"], weight: Float[Array, " corral"]):
+    """Return the distance from a mean of corners to the nearest side of their simplex."""
+    base = jnp.argmax(weight)
+    # Rows are gradients of the weights, by which these fall to zero at the opposite side.
+    slope = jnp.linalg.pinv(_edges(chosen, weight > 0, base).T)
+    slope = slope.at[base].set(slope[base] - jnp.sum(slope, axis=0))
+    steep = jnp.linalg.norm(slope, axis=1)
+    far = jnp.where(steep > 0, weight / jnp.where(steep > 0, steep, 1.0), jnp.inf)
+    return jnp.min(jnp.where(weight > 0, far, jnp.inf))
 
 
 def _edges(chosen: Float[Array, "corral features"], used, base) -> Float[Array, "corral features"]:

@@ -30,15 +30,22 @@ from .step import Step
 
 # Halvings of a step until the time at which zero is left is known to rounding.
 _HALVINGS = 50
+# Looks into a step at most, where zero is too near to the border of its hull to be sure of more.
+_LOOKS = 64
 
 
 def smallest_drive(frame: Frame, pull: Float[Array, " samples"]) -> Nearest:
-    """Return the smallest drive that zero allows in some pulls; `outside`: it has to be left."""
+    """Return the smallest drive that zero allows in some pulls; `outside`: it has to be left.
+
+    `depth` is how far drives may move until then, 0 if that is not known.
+    """
     # Which way it sets out by next to nothing has no derivative, nor has when.
     drives = jax.lax.stop_gradient((frame.patterns * pull[None]) @ frame.inputs)
     found = nearest(drives)
     clear = norm(found.point) > OUTSIDE * jnp.max(norm(drives))
-    return eqx.tree_at(lambda n: n.outside, found, found.outside & clear & frame.watched)
+    outside = found.outside & clear & frame.watched
+    depth = jnp.where(~outside & (found.corners > frame.rank), found.depth, 0.0)
+    return eqx.tree_at(lambda n: (n.outside, n.depth), found, (outside, depth))
 
 
 def must_leave(frame: Frame, pull: Float[Array, "taken samples"], rests: Bool[Array, " taken"]):
@@ -56,28 +63,49 @@ def at_zero(frame: Frame, modes: Modes, outer: Float[Array, " width"]) -> Bool[A
 
 
 def rest_until(frame: Frame, step: Step, length: Float[Array, ""]) -> Float[Array, ""]:
-    """Return how far a step may go until neurons at zero have to leave; at most `length`."""
+    """Return how far a step may go until neurons at zero have to leave; at most `length`.
+
+    Zero may be outside the hull for a small part of the step. So it is looked for from the start
+    on, at times up to which drives cannot have moved as far as the border.
+    """
     if not frame.patterns.shape[0]:
         return length
     resting = jnp.any(at_zero(frame, step.modes, step.series.outer[0]))
-    leave = lambda t: smallest_drive(frame, evaluate(step.series.pull, t)).outside
+    look = lambda t: smallest_drive(frame, evaluate(step.series.pull, t))
+    order = jnp.arange(step.series.pull.shape[0], dtype=length.dtype)[1:, None]
+    fastest = evaluate(order * jnp.abs(step.series.pull[1:]), length) @ frame.norms
+
+    def going_on(bracket):
+        _, behind, found = bracket
+        return ~found.outside & (behind < length)
+
+    def march(bracket):
+        _, before, found = bracket
+        sure = found.depth / jnp.where(fastest > 0, fastest, 1.0)
+        sure = jnp.where(fastest > 0, sure, length)
+        behind = jnp.minimum(before + jnp.maximum(sure, length / _LOOKS), length)
+        return before, behind, look(behind)
 
     def halve(_, bracket):
         before, behind = bracket
         middle = 0.5 * (before + behind)
-        there = leave(middle)
+        there = look(middle).outside
         return jnp.where(there, before, middle), jnp.where(there, middle, behind)
 
-    def search():
-        bracket = (jnp.zeros_like(length), length)
-        behind = jax.lax.fori_loop(0, _HALVINGS, halve, bracket)[1]
+    def ends(before, behind):
+        behind = jax.lax.fori_loop(0, _HALVINGS, halve, (before, behind))[1]
         # So far behind that rounding does not take it back: many units of the clock's, and still no
         # error of a time.
         margin = 256 * eps(length) * (jnp.abs(step.start / step.unit) + behind)
         return jnp.minimum(behind + margin, length)
 
-    leaving = jax.lax.cond(resting, lambda: leave(length), lambda: jnp.array(False))
-    return jax.lax.cond(leaving, search, lambda: length)
+    def search():
+        zero = jnp.zeros_like(length)
+        start = eqx.tree_at(lambda n: n.outside, look(zero), jnp.array(False))
+        before, behind, found = jax.lax.while_loop(going_on, march, (zero, zero, start))
+        return jax.lax.cond(found.outside, ends, lambda *_: length, before, behind)
+
+    return jax.lax.cond(resting & frame.watched, search, lambda: length)
 
 
 def leave_zero(
