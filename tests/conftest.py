@@ -31,6 +31,32 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# Files of a minute and more, longest first. Two workers finish together if these do not come last,
+# as those with few tests otherwise do.
+_LONG = (
+    "flow/test_solve.py", "study/test_study.py", "flow/test_reference_cases.py",
+    "fuzz/test_fuzz.py", "flow/test_padding.py", "flow/test_quiet.py", "tests/test_examples.py",
+    "reduced/test_limit.py", "flow/test_hyperplanes.py", "tests/test_notebooks.py",
+    "flow/test_collocation.py", "study/test_processes.py", "early_alignment/test_theory.py",
+)  # fmt: skip
+
+
+def pytest_configure(config):
+    """Let workers take files in the order that they are collected in, not by numbers of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files that take long first, the others as they come."""
+
+    def rank(item):
+        name = item.path.as_posix()
+        return next((k for k, end in enumerate(_LONG) if name.endswith(end)), len(_LONG))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_compiled_programs():
     """Drop a module's programs: hundreds of them exhaust a process's memory maps."""

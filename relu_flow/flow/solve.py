@@ -122,7 +122,9 @@ def solve(
     start on a hyperplane is in `initial_sides`, not among the switches. Once the drive of
     every neuron is zero, to rounding or to what errors of steps may leave (a tenth of `rtol`
     of the pulls, or about a tenth of `rtol` of the outputs and targets), the network is left
-    alone (`stats["settled"]` is when): after that there would be only noise. A pull below
+    alone (`stats["settled"]` is when): after that there would be only noise. So is a weight that
+    decays for ever beside the other layer's, at about 1e-14 of its neuron's size, and beside
+    fixed outer weights where its outputs are as much below the smallest target. A pull below
     `4e-307` counts as zero.
     Inputs that share a hyperplane (parallel, opposite or repeated) switch together.
 
