@@ -23,7 +23,7 @@ FLOOR, MOVE = 1e-9, 1e-9
 SHARE = 1e-2  # of what moved starts shift: a run may be off as if its start were off by 1e-11
 TIED = 1e-10
 MOVES = 3
-AT_REST = 1e-5  # so much below an outer weight a run at rest leaves what decays beside it
+AT_REST = 1e-5  # a run at rest resolves what decays to a billionth of that
 
 
 @dataclass
@@ -134,11 +134,24 @@ def _pair_lines(pair, theirs, ours, ends, slack):
     return lines
 
 
-def measures(state, least=0.0):
-    """Return what states are compared in, inner weights being at least a share of outer ones."""
+def resolved(problem, state):
+    """Return the inner weights below which a run at rest knows no digits, in the state's units."""
+    w, v, log_scale, _ = state
+    if problem["train"] == "both":
+        return AT_REST * np.abs(v)
+    # Those whose outputs the smallest target does not feel.
+    targets = np.abs(problem["y"][problem["y"] != 0])
+    if not targets.size:
+        return np.zeros(len(w))
+    per_output = np.max(np.linalg.norm(problem["X"], axis=1)) * np.where(v != 0, np.abs(v), 1.0)
+    return np.exp(np.minimum(np.log(AT_REST * targets.min() / per_output) - 2 * log_scale, 600.0))
+
+
+def measures(state, least: float | np.ndarray = 0.0):
+    """Return what states are compared in, inner weights being at least so large."""
     w, v, log_scale, outputs = state
     norm = np.linalg.norm(w, axis=1)
-    norm = np.where(norm > 0, np.maximum(norm, least * np.abs(v)), 0.0)
+    norm = np.where(norm > 0, np.maximum(norm, least), 0.0)
     safe = np.where(norm > 0, norm, 1.0)
     return {
         "log norm": np.where(norm > 0, np.log(safe) + log_scale, 0.0),
@@ -160,9 +173,9 @@ def _state_lines(problem, solution, run, ts, until, slack):
         if time >= until:
             break
         settled = np.inf if run.trajectory is None else float(run.trajectory.stats["settled"])
-        rests = problem["train"] == "both" and time > settled
-        least = AT_REST if rests else 0.0
-        want, have = measures(plain(problem, state), least), measures(run.states[k], least)
+        both = plain(problem, state), run.states[k]
+        least = (resolved(problem, x) if time > settled else 0.0 for x in both)
+        want, have = (measures(x, smallest) for x, smallest in zip(both, least, strict=True))
         gone = [j for j, when in solution.vanished.items() if when <= time * (1 + 1e-9)]
         for name in want:
             gap = np.abs(want[name] - have[name])

@@ -64,6 +64,7 @@ def test_zero_that_must_be_left(case):
         (("grid", 112, "logistic", "inner", "mean"), "right"),
         # The comparison: inner weights that decay beside an outer one, to less than it resolves.
         (("xor", 108, "exp", "both", "mean"), "refused"),
+        (("xor", 29, "square", "inner", "mean"), "right"),
         # The independent solver: a neuron that is at zero twice, and one that is on a third
         # hyperplane where two others meet.
         (("grid", 61, "square", "inner", "mean"), "right"),
