@@ -17,7 +17,7 @@ from ..fuzz import draws, product
 # Long beyond the last of them.
 END = 1e6
 # Preactivations that decay are this near to their hyperplane when pulls are noise.
-NEAR = 1e-6
+NEAR = 1e-10
 
 
 def solve_to_rest(seed, train):
