@@ -147,10 +147,13 @@ def cross(
     arrival = pass_through(
         frame, constrained, candidates, offset, state.log, state.counts, ~attempt.converged, looks
     )
-    overlooked = overlooks(
+    look = lambda: overlooks(
         frame, step, size, influenced, candidates, arrival.weights, arrival.modes,
         attempt.correction, context.rtol,
     )  # fmt: skip
+    # Most steps have no switch, and who looks into one that has converged asks no more.
+    switching = jnp.any(candidates) & ~attempt.converged
+    overlooked = jax.lax.cond(switching, look, lambda: jnp.array(False))
     return Crossed(influenced, arrival, point_at(frame, arrival, state.point.neurons), overlooked)
 
 
@@ -171,20 +174,19 @@ def converge(
     undecided, before, alone = _undecided(context, step, size, crossed)
     # A step that ends right behind its first switch is better taken without a correction.
     drop = alone & undecided & crossed.influence.has_correction & ~again & ~exhausted
-    hidden = crossed.overlooked & ~again & ~apart & ~exhausted
+    hidden = crossed.overlooked & ~again & ~apart & ~drop
     undecided, early = undecided & ~again & ~apart & ~drop, undecided & apart
-    given_up = (apart | undecided) & exhausted
-    undecided = undecided & ~given_up
+    given_up = (apart | undecided | hidden) & exhausted
+    undecided, hidden = undecided & ~given_up, hidden & ~given_up
     # That costs least where the pulls can be corrected. It is tried once, in the first expansion
     # or after one that was cut: a correction that came out zero would be asked for again.
     tell = undecided & ~crossed.influence.has_correction & ~alone & (expansions <= 2)
-    tell = tell | (hidden & ~size.corrects & ~drop)
+    tell = tell | (hidden & ~size.corrects)
     tell = tell & jnp.array(context.can_correct) & (step.stiff == 0)
     cut = undecided & ~tell
-    hidden = hidden & ~drop & ~cut
     done = (~apart | given_up) & ~undecided & ~drop & ~hidden
     halved = apart & ~given_up & ~drop & (expansions % _EXPANSIONS == 0)
-    halved = halved | (hidden & ~tell)
+    halved = halved | (hidden & ~tell & ~cut)
     length = jnp.where(halved, 0.5 * size.length, size.length)
     # What does not converge is cut at once where it would be cut if it did.
     length = jnp.where(cut | (halved & early), jnp.minimum(before, length), length)
