@@ -16,7 +16,7 @@ import pytest
 import relu_flow as rf
 from relu_flow.claims.verdict import Evidence, Outcome
 from relu_flow.papers.multi_phase import theory
-from relu_flow.papers.multi_phase.theory import measured
+from relu_flow.papers.multi_phase.theory import late, measured
 from relu_flow.reduced.planar import planar
 
 WIDTH = 60  # of the scales; neurons that die are fewer than that, and do nothing
@@ -102,6 +102,18 @@ def test_limit_ratio_and_margin_are_those_of_the_flow(name):
     np.testing.assert_allclose((late - early) / (large - small), points.limit_margin, rtol=1e-4)
     end = course.at(1e200)
     np.testing.assert_allclose(end.heavy / end.light, points.limit_ratio, rtol=1e-5)
+
+
+@pytest.mark.parametrize("angle", [1e-4, 1e-3, 0.03, 0.3])
+@pytest.mark.parametrize(("plus", "minus"), [(0.3, 0.1), (0.1, 1.0), (0.001, 1.0)])
+def test_loss_on_entering_a_plateau_at_small_angles(angle, plus, minus):
+    """Assert that the course enters it as near to the limit of small angles as is allowed."""
+    for heavy in (1.5, 4.0, 100.0):
+        points = theory.TwoPoints(heavy, angle, plus, minus)
+        course = theory.Course(points)
+        near = course.at(course.plateau(late.NEARNESS))
+        level, allowed = late.small_angle(points)
+        assert abs(float(near.heavy + near.light) - level) <= allowed
 
 
 def test_without_a_heavy_class_there_are_no_times():

@@ -140,7 +140,7 @@ def rank_one(teacher):
 
 def theorem_8(inputs, teacher, network):
     problem = rf.Problem(inputs, inputs @ teacher, rf.SquareLoss(), reduction="mean")
-    start = rank_one(teacher)
+    start = rank_one(teacher / np.linalg.norm(teacher))
     start = rf.TwoLayerReLU(start.inner_weight, start.outer_weight, -2300.0)
     return checked(problem, start, Still(network), "Theorem 8")["Theorem 8"]
 
@@ -164,3 +164,7 @@ def test_theorem_8_where_rank_one_is_shortest():
     assert theorem_8(inputs, teacher, longer).outcome is Outcome.VIOLATED
     square = theorem_8(np.ones((2, 3)) + np.eye(2, 3), teacher, one)
     assert square.outcome is Outcome.HYPOTHESES_NOT_MET
+    # Norms are in units of the teacher's: with another one 2 is not what the limit has.
+    double = theorem_8(inputs, 2 * teacher, rank_one(teacher))
+    assert [h.name for h in double.hypotheses if not h.met] == ["1(i) unit teacher"]
+    assert double.outcome is Outcome.HYPOTHESES_NOT_MET

@@ -23,7 +23,11 @@ from .parameters import Constants as Constants, constants as constants, restated
 
 @Claims
 def claims() -> tuple[Claim, ...]:
-    """Return the claims: on directions, on activation patterns, on growth."""
+    """Return the claims: on directions, on activation patterns, on growth.
+
+    Source:
+        This package's list; each claim says in `source` which statement of the paper it is.
+    """
     return (*directions.claims, *patterns.claims, *growth.claims)
 
 
@@ -47,6 +51,9 @@ def examine(
 
     Raises:
         ValueError: If `log_epsilon` is so far off that $W_0$ overflows.
+
+    Source:
+        This package; it checks the claims of Min, Mallada, Vidal (2024) that `claims` lists.
     """
     evidence = Evidence(problem, restated(network, log_epsilon), trajectory)
     return check(claims, evidence)

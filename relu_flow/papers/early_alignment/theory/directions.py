@@ -45,7 +45,11 @@ def _lemma_3(evidence: Evidence) -> Iterable[Comparison]:
 
 
 def drives(evidence: Evidence) -> Float[np.ndarray, "times width features"]:
-    """Return $x_a(w_j)$ for the pattern after each time."""
+    """Return $x_a(w_j)$ for the pattern after each time; without the pull $c$.
+
+    Source:
+        Min, Mallada, Vidal (2024), the vectors $x_a(w_j)$ of Lemmas 1, 4 and 11.
+    """
     held = evidence.once(measure)
     return (held.active * held.signs) @ np.asarray(evidence.problem.inputs)
 
@@ -58,7 +62,12 @@ def direction_errors(evidence: Evidence):
     $(\rho_i - 1)/|f_i|$: so it is exact where outputs are as small as $e^{-5000}$.
 
     Returns:
-        The vectors (zero where all outputs are), and the log of the largest output.
+        The vectors, of shape (times, width, features), zero where all outputs are; and the log
+        of the largest output, of shape (times,).
+
+    Source:
+        Min, Mallada, Vidal (2024), Lemma 4, which bounds the norm of each vector; the
+        expression for it is derived above.
     """
     held = evidence.once(measure)
     top = np.max(held.log_size, axis=1)
@@ -96,10 +105,16 @@ def limit_drift(evidence: Evidence):
     that of $z - k e + (k\cosh G\Delta + s\sinh G\Delta)e$, whose norm is
     $\cosh G\Delta + s k\sinh G\Delta$. On the sphere two solutions part at a rate of at most
     $G$, so that an error $\delta$ of the velocity shows as at most
-    $\delta(e^{G\Delta} - 1)/G$.
+    $\delta(e^{G\Delta} - 1)/G$. This says nothing of an interval within which a neuron switches
+    (see `Measured.clear`).
 
     Returns:
-        The drift over each interval between samples, and the log of $(e^{G\Delta}-1)/G$.
+        The drift over each interval between samples, and the log of $(e^{G\Delta}-1)/G$; both
+        of shape (times - 1, width).
+
+    Source:
+        This package; it shows between samples what Lemma 1 of Min, Mallada, Vidal (2024) says
+        of velocities.
     """
     held = evidence.once(measure)
     drive = held.constants.pull * drives(evidence)[:-1]

@@ -35,6 +35,9 @@ class Stays(eqx.Module):
         end: Until when; the end of the run if it is still there.
         left: Whether it was seen to leave.
         active: On which samples it is active; one on whose hyperplane it slides is not.
+
+    Source:
+        This package; the proof of Theorem 1(1) of Min, Mallada, Vidal (2024) bounds such stays.
     """
 
     neuron: Int[np.ndarray, " stays"]
@@ -67,7 +70,11 @@ class Measured(eqx.Module):
         class_loss: Reduced loss of the positive and of the negative class.
         stays: Each stay of a neuron in one pattern.
         t_2: First time at which the output on a class exceeds 1/4 in size, bisected to
-            rounding; `inf` if that was not reached.
+            rounding; `inf` if that was not reached, `-inf` if the class is empty.
+
+    Source:
+        Min, Mallada, Vidal (2024), the quantities in Lemmas 1 to 11 and 15 and Theorem 1;
+        $t_2^\pm$ as in the proof of Theorem 1(2).
     """
 
     constants: Constants
@@ -91,20 +98,31 @@ class Measured(eqx.Module):
 
     @property
     def unexplained(self) -> Bool[np.ndarray, "times width samples"]:
-        """Where a sign of a preactivation is not that of the log, beyond rounding."""
+        """Where a sign of a preactivation is not that of the log, beyond rounding.
+
+        Source:
+            This package; it checks the log of switches by the sampled directions.
+        """
         inside, outside = self.cosines > ON_THE_HYPERPLANE, self.cosines < -ON_THE_HYPERPLANE
         return np.where(self.active, outside, inside)
 
     @property
     def own(self) -> Bool[np.ndarray, "width samples"]:
-        """The pattern of $S_+$ for neurons of $V_+$, of $S_-$ for those of $V_-$."""
+        r"""The pattern of $S_+$ for neurons of $V_+$, of $S_-$ for those of $V_-$.
+
+        Source:
+            Min, Mallada, Vidal (2024), the sets $S_\pm$ and $V_\pm$.
+        """
         return self.favours[:, None] * self.signs > 0
 
     @property
     def in_place(self) -> Float[np.ndarray, " width"]:
-        r"""Since when each neuron is in its cone or dead for good; `inf` if at the end it is not.
+        """Since when each neuron is in its cone or dead for good; `inf` if at the end it is not.
 
         Its cone is $S_+$ for $V_+$ and $S_-$ for $V_-$; times are those of the log.
+
+        Source:
+            Min, Mallada, Vidal (2024), Theorem 1(1), which bounds these times by $t_1$.
         """
         final = self.final_stays
         since = np.full(len(self.favours), -np.inf)
@@ -113,19 +131,35 @@ class Measured(eqx.Module):
 
     @property
     def final_stays(self) -> Bool[np.ndarray, " stays"]:
-        """Which stays are in the neuron's own cone or dead."""
+        """Which stays are in the neuron's own cone or dead.
+
+        Source:
+            Min, Mallada, Vidal (2024), Theorem 1(1): the sets $S_+$, $S_-$ and $S_{dead}$.
+        """
         active = self.stays.active
         return np.all(active == self.own[self.stays.neuron], axis=1) | ~np.any(active, axis=1)
 
     def members(self, favoured: int) -> Bool[np.ndarray, " width"]:
-        r"""Return which neurons of $V_\pm$ are in $S_\pm$ after the last switch."""
+        r"""Return which neurons of $V_\pm$ are in $S_\pm$ after the last switch.
+
+        Args:
+            favoured: 0 for $V_+$ and $S_+$, 1 for $V_-$ and $S_-$.
+
+        Source:
+            Min, Mallada, Vidal (2024), the neurons of $S_\pm$ over which the proof of Theorem
+            1(2) sums.
+        """
         sign = 1.0 - 2.0 * favoured
         inside = np.all(self.active[-1] == self.own, axis=1) & np.any(self.own, axis=1)
         return inside & (self.favours == sign)
 
 
 def switch_rows(switches: Switches, end: float):
-    """Return times, neurons, samples and kinds of the switches up to the end, as arrays."""
+    """Return times, neurons, samples and kinds of the switches up to the end, as arrays.
+
+    Source:
+        This package; it reads the log of switches.
+    """
     times = np.asarray(switches.time)
     held = (np.arange(len(times)) < int(switches.num)) & (times <= end)
     columns = (switches.neuron, switches.sample, switches.kind)
@@ -133,7 +167,11 @@ def switch_rows(switches: Switches, end: float):
 
 
 def measure(evidence: Evidence) -> Measured:
-    """Sample the run, densely where it matters; ask for it by `evidence.once(measure)`."""
+    """Sample the run, densely where it matters; ask for it by `evidence.once(measure)`.
+
+    Source:
+        This package; `Measured` says what is taken from the paper.
+    """
     held = constants(evidence.problem, evidence.network)
     problem, flow, end = evidence.problem, evidence.flow, evidence.end
     signs = class_signs(problem)

@@ -49,9 +49,9 @@ class Constants(eqx.Module):
             $S_\pm$. The best such number: the smallest squared cosine of $x_+$ or $x_-$ with
             an input (derived; at least $\mu^2$).
         zeta_2: From Assumption 2: one minus the square of the largest cosine of an initial
-            neuron to the sum of the class it must avoid (zero if that cosine is negative).
-        xi: Lemma 9's $\xi$: $|\cos(p, q)| \le \sqrt{1-\xi}$ for $p \in K$, $q \notin S_\pm$.
-            The best such number, $\mu^2$.
+            neuron to the sum of the class it must avoid (one if that cosine is negative).
+        xi: Lemma 9's $\xi$: $|\cos(p, q)| \le \sqrt{1-\xi}$ for p in the cone K of the
+            $y_i x_i$ and q outside $S_+ \cup S_-$. The best such number, $\mu^2$.
         cone_miss: $2^{-|V_+|}$ and $2^{-|V_-|}$: by how much the probability that $S_+$
             ($S_-$) holds a neuron at the end may fall short of one, for a Gaussian $W_0$.
 
@@ -80,29 +80,55 @@ class Constants(eqx.Module):
 
     @property
     def zeta(self) -> float:
-        r"""The smaller of $\zeta_1$ and $\zeta_2$ (the text says max; the proof needs min)."""
+        r"""The smaller of $\zeta_1$ and $\zeta_2$ (the text says max; the proof needs min).
+
+        Source:
+            Min, Mallada, Vidal (2024), $\zeta$ of eq. (28), from Lemma 8 and Assumption 2.
+        """
         return min(self.zeta_1, self.zeta_2)
 
     @property
     def slowest(self) -> float:
-        r"""The rate $c \min\{\zeta, \xi\}\sqrt\mu X_{\min}$ that times are measured by."""
+        r"""The rate $c \min\{\zeta, \xi\}\sqrt\mu X_{\min}$ that times are measured by.
+
+        Source:
+            Min, Mallada, Vidal (2024), the denominator of $t_1$ in the proof of Theorem 1(1)
+            and of the exponent in eq. (28).
+        """
         return self.pull * min(self.zeta, self.xi) * math.sqrt(max(self.mu, 0.0)) * self.x_min
 
     @property
     def dwell(self) -> float:
-        """Longest stay in a pattern outside the final ones, times its number of active inputs."""
+        r"""Longest stay in a pattern outside the final ones, times its number of active inputs.
+
+        That is $4/(c\min\{\zeta,\xi\}\sqrt\mu X_{\min})$. The final patterns are that of the
+        neuron's own cone and that of the dead.
+
+        Source:
+            Min, Mallada, Vidal (2024), proof of Theorem 1(1).
+        """
         return _ratio(4.0, self.slowest)
 
     @property
     def class_sizes(self) -> tuple[int, int]:
-        """$n_+$ and $n_-$."""
+        r"""$n_+$ and $n_-$.
+
+        Source:
+            Min, Mallada, Vidal (2024), the notation $n_\pm$.
+        """
         return self.positives, self.negatives
 
     def path(self, favoured: int) -> float:
         r"""Longest time to the final pattern: $T(\mathcal P_{\max})$.
 
+        For $V_+$ this is `dwell` times $\sum_{k \le n_-} 1/k + 1/2 + \sum_{k \le n_+ - 1} 1/k$;
+        for $V_-$ the classes are exchanged.
+
         Args:
             favoured: 0 for neurons with positive output weight, 1 for the others.
+
+        Source:
+            Min, Mallada, Vidal (2024), proof of Theorem 1(1), $T(\mathcal P_{\max})$.
         """
         own, other = self.class_sizes[favoured], self.class_sizes[1 - favoured]
         return self.dwell * (_harmonic(other) + 0.5 + _harmonic(own - 1))
@@ -112,39 +138,70 @@ class Constants(eqx.Module):
         r"""When all neurons are in place: $16\ln n/(c\min\{\zeta,\xi\}\sqrt\mu X_{\min})$.
 
         At least the two paths, which it bounds for $n \ge 2$ but not for $n = 1$.
+
+        Source:
+            Min, Mallada, Vidal (2024), Theorem 1(1) and its proof, which has the paths.
         """
         printed = _ratio(16.0 * math.log(self.samples), self.slowest)
         return max(printed if self.samples > 1 else 0.0, self.path(0), self.path(1))
 
     @property
     def horizon(self) -> float:
-        r"""Lemma 3's $T = \ln(1/(\sqrt h\,\epsilon))/(4 n c X_{\max})$; negative if too large."""
+        r"""Lemma 3's $T = \ln(1/(\sqrt h\,\epsilon))/(4 n c X_{\max})$.
+
+        It is negative if $\epsilon > 1/\sqrt h$.
+
+        Source:
+            Min, Mallada, Vidal (2024), Lemma 3, $T$.
+        """
         growth = 4.0 * self.samples * self.pull * self.x_max
         return -(self._log_root + self.log_epsilon) / growth
 
     @property
     def log_lemma_3_scale(self) -> float:
-        r"""Lemma 3's largest $\log\epsilon$: of $1/(4\sqrt h X_{\max} W_{\max}^2)$."""
+        r"""Lemma 3's largest $\log\epsilon$: of $1/(4\sqrt h X_{\max} W_{\max}^2)$.
+
+        Source:
+            Min, Mallada, Vidal (2024), Lemma 3, its condition on $\epsilon$.
+        """
         return -_log(4 * self.x_max * self.w_max**2) - self._log_root
 
     @property
     def log_square_norm(self) -> float:
-        r"""Lemma 3's bound on $\log\|w_j\|^2$ up to T: of $2\epsilon W_{\max}^2/\sqrt h$."""
+        r"""Lemma 3's bound on $\log\|w_j\|^2$ up to T: of $2\epsilon W_{\max}^2/\sqrt h$.
+
+        Source:
+            Min, Mallada, Vidal (2024), Lemma 3.
+        """
         return _log(2 * self.w_max**2) + self.log_epsilon - self._log_root
 
     @property
     def log_output(self) -> float:
-        r"""Lemma 3's bound on $\log|f|$ up to T: of $2\epsilon\sqrt h X_{\max}W_{\max}^2$."""
+        r"""Lemma 3's bound on $\log|f|$ up to T: of $2\epsilon\sqrt h X_{\max}W_{\max}^2$.
+
+        Source:
+            Min, Mallada, Vidal (2024), Lemma 3.
+        """
         return _log(2 * self.x_max * self.w_max**2) + self.log_epsilon + self._log_root
 
     @property
     def log_direction_error(self) -> float:
-        r"""Lemma 1's bound up to T: log of $4 c\,\epsilon n\sqrt h X_{\max}^2W_{\max}^2$."""
+        r"""Lemma 1's bound up to T: log of $4 c\,\epsilon n\sqrt h X_{\max}^2W_{\max}^2$.
+
+        Source:
+            Min, Mallada, Vidal (2024), Lemma 1.
+        """
         return self.log_output + math.log(self.error_per_output)
 
     @property
     def error_per_output(self) -> float:
-        r"""Lemma 4's factor $2 n c X_{\max}$ from the largest output to the direction's error."""
+        r"""Lemma 4's factor $2 n c X_{\max}$ from the largest output to the direction's error.
+
+        The lemma asks for outputs of at most one in size.
+
+        Source:
+            Min, Mallada, Vidal (2024), Lemma 4; Lemma 10 has the same factor.
+        """
         return 2.0 * self.samples * self.pull * self.x_max
 
     @property
@@ -155,6 +212,9 @@ class Constants(eqx.Module):
         and $h^{-1/2}\exp(-64 n X_{\max}\ln n/(\min\{\zeta,\xi\}\sqrt\mu X_{\min}))$. The
         first has 8 where the paper prints 4, as its eq. (29) needs; the second says that
         $t_1 \le T$. The pull cancels.
+
+        Source:
+            Min, Mallada, Vidal (2024), eqs. (28) and (29).
         """
         least = min(self.mu, self.zeta, self.xi)
         if least <= 0 or self.w_max == 0 or not math.isfinite(self.t_1):
@@ -165,25 +225,52 @@ class Constants(eqx.Module):
 
     @property
     def boundary_speed(self) -> float:
-        r"""Least speed of $\cos(w_j, x_i)$ through zero: $c\,\mu^{3/2}X_{\min}/2$."""
+        r"""Least speed of $\cos(w_j, x_i)$ through zero up to T: $c\,\mu^{3/2}X_{\min}/2$.
+
+        Source:
+            Min, Mallada, Vidal (2024), proof of Theorem 1(1).
+        """
         return 0.5 * self.pull * max(self.mu, 0.0) ** 1.5 * self.x_min
 
     def class_rate(self, favoured: int) -> float:
-        r"""The rate $c\sqrt\mu\,n_\pm X_{\min}$, at most that of a class's common growth."""
+        r"""The rate $c\sqrt\mu\,n_\pm X_{\min}$, a lower bound of $c\|x_\pm\|$.
+
+        Args:
+            favoured: 0 for the positive class, 1 for the negative.
+
+        Source:
+            Min, Mallada, Vidal (2024), Lemma 11 for the pattern of $S_\pm$.
+        """
         root = math.sqrt(max(self.mu, 0.0))
         return self.pull * root * self.class_sizes[favoured] * self.x_min
 
     def aligned(self, favoured: int, start: float | None = None) -> float:
-        r"""By when $\cos(w_j, x_\pm) \ge 1/4$: $t_1 + 6/(c\sqrt\mu n_\pm X_{\min})$."""
+        r"""By when $\cos(w_j, x_\pm) \ge 1/4$: $t_1 + 6/(c\sqrt\mu n_\pm X_{\min})$.
+
+        It holds for the neurons of $V_\pm$ in $S_\pm$, from then on until $t_2^\pm$.
+
+        Args:
+            favoured: 0 for the positive class, 1 for the negative.
+            start: When all neurons are in place; `t_1` unless given.
+
+        Source:
+            Min, Mallada, Vidal (2024), proof of Theorem 1(2).
+        """
         start = self.t_1 if start is None else start
         return start + _ratio(6.0, self.class_rate(favoured))
 
     def t_2(self, favoured: int, start: float | None = None) -> float:
         r"""By when the class's output exceeds 1/4 somewhere: the bound on $t_2^\pm$.
 
+        With $t_1$ for `start` it is `aligned` plus
+        $4(\ln(2/(\epsilon^2\sqrt\mu X_{\min}W_{\min}^2)) + 4ncX_{\max}t_1)$ over `class_rate`.
+
         Args:
             favoured: 0 for the positive class, 1 for the negative.
             start: When all neurons are in place; `t_1` unless given.
+
+        Source:
+            Min, Mallada, Vidal (2024), proof of Theorem 1(2).
         """
         start = self.t_1 if start is None else start
         if self.mu <= 0 or self.w_min == 0:
@@ -194,17 +281,30 @@ class Constants(eqx.Module):
 
     @property
     def alpha(self) -> float:
-        r"""The rate of the loss, $(\mu X_{\min})^2/(32 X_{\max})$."""
+        r"""The rate of the loss, $(\mu X_{\min})^2/(32 X_{\max})$.
+
+        Source:
+            Min, Mallada, Vidal (2024), Theorem 1(2) and its proof.
+        """
         return (max(self.mu, 0.0) * self.x_min) ** 2 / (32 * self.x_max)
 
     @property
     def margin(self) -> float:
-        r"""A margin with which each class is classified by a unit vector: $\mu X_{\min}$."""
+        r"""A margin with which each class is classified by a unit vector: $\mu X_{\min}$.
+
+        Source:
+            Min, Mallada, Vidal (2024), Lemma 15, which is used with $\gamma = \mu X_{\min}$.
+        """
         return max(self.mu, 0.0) * self.x_min
 
     @property
     def log_rank_excess(self) -> float:
-        r"""Log of $4\sqrt h\,\epsilon W_{\max}^2$ in $\|W\|_F^2 \le 2\|W\|_2^2 + O(\epsilon)$."""
+        r"""Log of $4\sqrt h\,\epsilon W_{\max}^2$ in $\|W\|_F^2 \le 2\|W\|_2^2 + O(\epsilon)$.
+
+        Source:
+            Min, Mallada, Vidal (2024), Theorem 1(2); its proof has this constant of
+            $O(\epsilon)$.
+        """
         return _log(4 * self.w_max**2) + self.log_epsilon + self._log_root
 
     @property
@@ -221,6 +321,9 @@ def restated(network: TwoLayerReLU, log_epsilon: FloatScalarLike | None = None) 
 
     Raises:
         ValueError: If $W_0$ overflows in units of that scale.
+
+    Source:
+        Min, Mallada, Vidal (2024), eq. (3), $W(0) = \epsilon W_0$.
     """
     scale = jnp.max(network.log_scale) if log_epsilon is None else jnp.asarray(log_epsilon)
     inner = network.inner_weight * jnp.exp(network.log_scale - scale)[:, None]
@@ -234,12 +337,20 @@ def restated(network: TwoLayerReLU, log_epsilon: FloatScalarLike | None = None) 
 
 
 def class_signs(problem: Problem) -> Float[np.ndarray, " samples"]:
-    """Return the labels as +1 and -1 (a target of zero counts as negative)."""
+    """Return the labels as +1 and -1 (a target of zero counts as negative).
+
+    Source:
+        Min, Mallada, Vidal (2024), the labels $y_i$ of +1 and -1.
+    """
     return np.where(np.asarray(problem.targets) > 0, 1.0, -1.0)
 
 
 def pull_scale(problem: Problem) -> float:
-    r"""Return $c$: the largest pull of a sample on a network whose output is zero."""
+    """Return $c$: the largest pull, in size, of a sample on a network whose output is zero.
+
+    Source:
+        This package; Lemma 2 of Min, Mallada, Vidal (2024) has $c = 1$ (see the module).
+    """
     pull = problem.loss.pull(jnp.zeros_like(problem.targets), problem.targets)
     return problem.sample_weight * float(jnp.max(jnp.abs(pull)))
 
@@ -253,6 +364,9 @@ def constants(
         problem: The problem; labels are the signs of its targets.
         network: The network at time zero.
         log_epsilon: $\log\epsilon$; the largest `log_scale` of a neuron unless given.
+
+    Source:
+        As for `Constants`.
     """
     start = restated(network, log_epsilon)
     signs = class_signs(problem)

@@ -65,11 +65,20 @@ def remaining(
 ) -> Float[np.ndarray, "other own"]:
     """Return the longest time left for each number of active samples of the other and own class.
 
+    Times are those of $c = 1$. For a neuron that is active on exactly the other class the start
+    decides (see `worst_path`): the entry for that is no bound.
+
     Args:
         own: Number of samples of the class that the neuron's output favours.
         other: Number of the others.
         mu: In (0, 1].
         x_min: Smallest norm of an input.
+
+    Returns:
+        The times, of shape (other + 1, own + 1).
+
+    Source:
+        After Min, Mallada, Vidal (2024), Theorem 1(1), re-derived in the module's docstring.
     """
     whole = math.atanh(min(math.sqrt(1 - mu**2), 1.0 - 1e-16))
     table = np.zeros((other + 1, own + 1))

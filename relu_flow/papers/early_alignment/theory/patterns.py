@@ -141,6 +141,9 @@ def longest_stays(evidence: Evidence) -> Float[np.ndarray, " stays"]:
     only one half of the way is left. In $S_-$ too $\langle w, x_-\rangle > 0$ until the neuron
     leaves, and it can only have started there: there the way is at most
     $\mathrm{artanh}\cos(w(0), x_-)$. For $V_-$ exchange the classes.
+
+    Source:
+        After Min, Mallada, Vidal (2024), Lemmas 3, 9 and 10, re-derived above.
     """
     held = evidence.once(measure)
     limits, stays = held.constants, held.stays

@@ -114,6 +114,9 @@ def claims() -> tuple[Claim, ...]:
 
     Raises:
         ValueError: When a claim is checked: see `constants`.
+
+    Source:
+        This package's list, after Wang, Ma (2023); each claim's function says what is derived.
     """
 
     def claim(name, statement, extra, compare) -> Claim:
@@ -140,6 +143,9 @@ def examine(problem: Problem, network: TwoLayerReLU, trajectory: Flow) -> tuple[
 
     Raises:
         ValueError: If a class is empty or weights are zero: see `constants`.
+
+    Source:
+        This package; it checks what `claims` lists.
     """
     evidence = Evidence(problem, network, trajectory)
     return check(claims, evidence)

@@ -30,7 +30,8 @@ an incomplete beta function of $1 - \rho/R$.
 **The end of the plateau.** $z = 0$ again exists if and only if $\rho c < 1$, that is
 $\alpha c < 1$, since $1 - \rho c = (1-c)(1-\alpha c)$. There $x$ is so low that $R = \rho$ but
 for $(\rho/p)^{1/((1-c)(1-\alpha c))}$, and the two relations give
-$e^{f_+(t_3)} = (p/\rho)^{1/(1-\alpha c)}$: the exponent of Wang and Ma, without a remainder.
+$e^{f_+(t_3)} = (p/\rho)^{1/(1-\alpha c)}$: the exponent recalled from Wang and Ma, here at any
+angle.
 
 **Both slide.** $e^{f_+}$ and $e^{-f_-}$ are linear in time with slopes
 $\gamma_\pm\pi_\pm\sin^2\Delta$; $R \to \alpha$; $L\,t \to (1/\gamma_+ + 1/\gamma_-)/\sin^2\Delta$.
@@ -64,7 +65,13 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 
 
 def bisect(function: Callable, low, high) -> Float[Array, ""]:
-    """Return where a function changes from negative to positive, to rounding."""
+    """Return where a function changes from negative to positive, to rounding.
+
+    The function is negative at `low` and positive at `high`, whichever of these is larger.
+
+    Source:
+        This package; what is sought along a `Course` has no closed form.
+    """
 
     def halve(_, ends):
         low, high = ends
@@ -86,7 +93,10 @@ class Approach(eqx.Module):
         points: The constants, of the exchanged classes where they are.
         start: Time of the start.
         margin: The active kind's margin at the start ($f_+$, or $-f_-$ if exchanged).
-        ratio: $R$ at the start, above $c$.
+        ratio: $R$ at the start ($1/R$ if exchanged), above $c$.
+
+    Source:
+        After Wang, Ma (2023), re-derived at the head of this file.
     """
 
     points: TwoPoints
@@ -96,16 +106,28 @@ class Approach(eqx.Module):
 
     @property
     def slope(self) -> Float[Array, ""]:
-        """Return the rate at which the exponential of the margin grows in the end."""
+        """Return the rate at which the exponential of the margin grows in the end.
+
+        Source:
+            This package; $s$ at the head of this file.
+        """
         q = self.points
         return q.gamma_plus * (1 + q.alpha) * q.share_plus * q.versed / q.rho
 
     def ratio_at(self, x) -> Float[Array, " *nodes"]:
-        """Return $R$."""
+        """Return $R$ ($1/R$ if exchanged) at $x$, which may be of any shape.
+
+        Source:
+            This package; the definition of $x$.
+        """
         return self.points.rho + (self.ratio - self.points.rho) * jnp.exp(x)
 
     def margin_at(self, x) -> Float[Array, " *nodes"]:
-        """Return the active kind's margin."""
+        r"""Return the active kind's margin at $x$, which may be of any shape.
+
+        Source:
+            This package; the relation for $\Delta f_+$ at the head of this file.
+        """
         q = self.points
         fall = jnp.log(self.ratio / self.ratio_at(x))
         # rho - c = (1 - c)(1 + alpha)
@@ -113,11 +135,21 @@ class Approach(eqx.Module):
         return self.margin + gain / (q.rho * (1 + q.cosine))
 
     def other_margin_at(self, x) -> Float[Array, ""]:
-        """Return the margin of the other class, from $R$ = p exp(-f_+ - f_-)."""
+        r"""Return the margin of the other class ($-f_-$, or $f_+$ if exchanged) at $x$.
+
+        Source:
+            This package; from $R = p\,e^{-f_+ - f_-}$.
+        """
         return self.margin_at(x) + jnp.log(self.ratio_at(x) / self.points.heavy)
 
     def lean_at(self, x) -> Float[Array, ""]:
-        """Return the active kind's output at the other point, less that at the start."""
+        r"""Return how far the active kind's output at the other point has moved since the start.
+
+        It counts positive with the active kind's sign: $z$, or $y$ of `Outputs` if exchanged.
+
+        Source:
+            This package; the relation for $\Delta z$ at the head of this file.
+        """
         q = self.points
         fall = jnp.log(self.ratio / self.ratio_at(x))
         # 1 - rho c = (1 - c)(1 - alpha c)
@@ -125,7 +157,11 @@ class Approach(eqx.Module):
         return gain / (q.rho * (1 + q.cosine))
 
     def time_at(self, x) -> Float[Array, ""]:
-        """Return the time."""
+        r"""Return the time at $x$.
+
+        Source:
+            This package; the integral of $(e^{f_+})'$ at the head of this file.
+        """
         q = self.points
         grown = jnp.exp(self.margin_at(x)) - jnp.exp(self.margin)
         a = q.cosine / (q.rho * (1 + q.cosine))
@@ -147,7 +183,11 @@ class Approach(eqx.Module):
         return -x / (2 * _PANELS) * jnp.sum(values * _WEIGHTS[None])
 
     def at_time(self, t) -> Float[Array, ""]:
-        """Return $x$ at a time from the start on."""
+        """Return $x$ at a time from the start on.
+
+        Source:
+            This package; the inverse of `time_at`, by bisection.
+        """
         q = self.points
         fastest = q.gamma_plus * q.share_plus
         growth = jnp.log1p(fastest * (t - self.start) * jnp.exp(-self.margin))
@@ -169,6 +209,9 @@ class Course(eqx.Module):
         reactivation: $t_4$, when the negatives leave $x_+^\perp$.
         plus_margin: $f_+(t_3)$.
         minus_margin: $-f_-(t_3)$.
+
+    Source:
+        After Wang, Ma (2023), phases II to IV, re-derived at the head of this file.
     """
 
     points: TwoPoints
@@ -185,15 +228,27 @@ class Course(eqx.Module):
         self.plus_margin, self.minus_margin = found[3:]
 
     def plateau(self, nearness: FloatScalarLike = 0.01) -> Float[Array, ""]:
-        r"""Return when A/B has come within a share `nearness` of $\rho$ (0 if it begins there)."""
+        r"""Return when A/B has come within a share `nearness` of $\rho$ (0 if it begins there).
+
+        Source:
+            This package; A/B reaches $\rho$ only in the limit, so that entry needs a threshold.
+        """
         return _near(self.points, jnp.asarray(nearness, float))
 
     def at(self, t: FloatScalarLike) -> "Outputs":
-        """Return the outputs at a time from 0 on; `jax.vmap` over it for many."""
+        """Return the outputs at a time from 0 on; `jax.vmap` over it for many.
+
+        Source:
+            This package; the closed forms at the head of this file.
+        """
         return _outputs(self, jnp.asarray(t, float))
 
     def slid(self, t) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Return both margins while both kinds slide."""
+        r"""Return $f_+$ and $-f_-$ while both kinds slide: from $t_3$ to $t_4$.
+
+        Source:
+            This package; "Both slide" at the head of this file.
+        """
         q = self.points
         passed = q.sine2 * (t - self.deactivation)
         plus = jnp.exp(self.plus_margin) + q.gamma_plus * q.share_plus * passed
@@ -234,6 +289,9 @@ class Outputs(eqx.Module):
         turn: $y$, what the negatives take away at $x_+$.
         heavy: $A$.
         light: $B$; their sum is the mean loss.
+
+    Source:
+        This package's notation (see the head of this file).
     """
 
     plus: Float[Array, ""]

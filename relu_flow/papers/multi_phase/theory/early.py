@@ -19,7 +19,13 @@ _ON = 1e-12  # cosine of a neuron on a hyperplane
 
 
 def survivors(record: Measured) -> Iterable[Comparison]:
-    """The fate of each neuron is decided by its initial direction (see `survives`)."""
+    """The fate of each neuron is decided by its initial direction (see `survives`).
+
+    Judged at the end of phase I.
+
+    Source:
+        After Wang, Ma (2023), phase I, re-derived in `survives`.
+    """
     found, t = record.found, record.found.phase_one
     wrong = math.nan
     if t <= record.end:
@@ -36,6 +42,10 @@ def condensation(record: Measured) -> Iterable[Comparison]:
     $|b_0|/(\kappa\pi_+ c)$, which adds less than $|b_0|$; the pulls differ from their first
     values by a factor $e^{\pm\phi}$ at most. So the part of $b$ aside is below
     $2|b_0| + \kappa t(e^\phi - 1)$, beside $\kappa t\,|p x_+ - x_-|/(1+p)$.
+
+    Source:
+        After Wang, Ma (2023), the initial condensation of their abstract; direction and bound
+        are derived above.
     """
     found, t = record.found, record.found.phase_one
     data = found.certificate
@@ -59,7 +69,10 @@ def phase_one_slides(record: Measured) -> Iterable[Comparison]:
     If active on $x_+$ after $\langle b_0, x_+\rangle/(\kappa(\pi_+ - \pi_- c))$, else after
     $-\langle b_0, x_+\rangle/(\kappa\pi_- c)$. With pulls off by a factor $e^{\pm\phi}$ (see
     `condensation`) the former is right to $\phi(p + c)/(p - c)$ to first order, the latter
-    to $\phi$.
+    to $\phi$; twice the former is allowed.
+
+    Source:
+        This package; derived above, and that they slide in `side_rates`.
     """
     found, network, data = record.found, record.evidence.network, record.found.certificate
     chosen = np.flatnonzero(found.living & ~found.positive)
@@ -85,12 +98,20 @@ def phase_one_slides(record: Measured) -> Iterable[Comparison]:
 
 
 def negatives_weights(record: Measured) -> Iterable[Comparison]:
-    """The weight c/R of x+ for negatives (see `_weights`)."""
+    """The weight c/R of x+ for negatives (see `_weights`).
+
+    Source:
+        This package; derived in `slide_weights`.
+    """
     return _weights(record, False)
 
 
 def positives_weights(record: Measured) -> Iterable[Comparison]:
-    """The weight Rc of x- for positives (see `_weights`)."""
+    """The weight Rc of x- for positives (see `_weights`).
+
+    Source:
+        This package; derived in `slide_weights`.
+    """
     return _weights(record, True)
 
 

@@ -28,7 +28,7 @@ from .measured import (
     Measured,
 )
 from .parameters import Constants
-from .points import deactivation_time_small_angle, escape_time_small_angle
+from .points import TwoPoints, deactivation_time_small_angle, escape_time_small_angle
 
 NEARNESS = 0.01  # of A/B to its plateau value, when the plateau counts as reached
 _SPREAD = 1e-9  # of instants that are one
@@ -69,9 +69,15 @@ def plateau(record: Measured) -> Iterable[Comparison]:
     r"""A/B is $\rho$, and $L = (1 + 1/\rho)\pi_+ e^{-f_+}$ with $e^{f_+}$ linear in time.
 
     As $\Delta \to 0$ the plateau begins with $f_+ = f_- = \frac12\ln p$, whence
-    $L = 2\sqrt p/(1+p)$. At nearness $\epsilon$ the two differ from $\frac12\ln p$ by less
-    than $\frac12(1-c)(1+\alpha)\ln(p/\epsilon)$, and $L$ by as much, relative. What is left
-    midway of the way to the plateau is known from the course, and allowed.
+    $L = 2\sqrt p/(1+p)$. At nearness $\epsilon$ the two differ from $\frac12\ln p$ by at most
+    $w = \frac12(1-c)(1+\alpha)\ln(p/\epsilon)$, to first order in $1 - c$, and by
+    $\frac12\ln(1+\epsilon)$, one up and one down: in $L$ that is a factor of at most
+    $e^w\cosh(\frac12\ln(1+\epsilon))$. What is left midway of the way to the plateau is known
+    from the course, and allowed.
+
+    Source:
+        After Wang, Ma (2023), the saddle-to-plateau dynamics of their abstract; the levels are
+        derived here and in `course.py`.
     """
     found, course, q = record.found, record.found.course, record.found.points
     enter, leave = float(course.plateau(NEARNESS)), float(course.escape)
@@ -88,11 +94,7 @@ def plateau(record: Measured) -> Iterable[Comparison]:
         _moved(found, enter, loss),
     )
     heavy = float(q.heavy)
-    level = 2 * math.sqrt(heavy) / (1 + heavy)
-    wide = 0.5 * float(q.versed * (1 + q.alpha)) * math.log(heavy / NEARNESS)
-    yield Comparison(
-        "loss at entry, small angle", near.heavy + near.light, "==", level, wide * level
-    )
+    yield Comparison("loss at entry, small angle", near.heavy + near.light, "==", *small_angle(q))
     t = 0.5 * (enter + leave)
     middle, state = record.at(t), course.at(t)
     formula = float((1 + 1 / q.rho) * q.share_plus * jnp.exp(-state.plus))
@@ -108,10 +110,27 @@ def plateau(record: Measured) -> Iterable[Comparison]:
     yield Comparison("accuracy midway", fitted, "==", heavy / (1 + heavy), FLOOR)
 
 
+def small_angle(q: TwoPoints) -> tuple[float, float]:
+    r"""Return the loss of a plateau as $\Delta \to 0$, and how far one is from it on entry.
+
+    Source:
+        This package; derived in `plateau`.
+    """
+    heavy = float(q.heavy)
+    level = 2 * math.sqrt(heavy) / (1 + heavy)
+    wide = 0.5 * float(q.versed * (1 + q.alpha)) * math.log(heavy / NEARNESS)
+    return level, (math.exp(wide) * math.cosh(0.5 * math.log1p(NEARNESS)) - 1) * level
+
+
 def escape(record: Measured) -> Iterable[Comparison]:
     """When the light class is fitted, by bisection on the run.
 
-    From half the time on which it is expected, when it should be misclassified.
+    The search begins at half the expected time, when the class should be misclassified; if it
+    is not, that time is what is measured.
+
+    Source:
+        After Wang, Ma (2023), the plateau escape of their abstract; the times are derived in
+        `course.py` and `escape_time_small_angle`.
     """
     found, q = record.found, record.found.points
     low, high = 0.5 * float(found.course.escape), record.end
@@ -132,7 +151,12 @@ def _small_angle(name, measured, bound, q) -> Comparison:
 
 
 def deactivation(record: Measured) -> Iterable[Comparison]:
-    """Positives reach the hyperplane of x- and slide: all of them, at nearly one time."""
+    """Positives reach the hyperplane of x- and slide: all of them, at nearly one time.
+
+    Source:
+        After Wang, Ma (2023), the changes of activation patterns of their abstract; that it is
+        a slide, and its time, are derived in `course.py`.
+    """
     found, q = record.found, record.found.points
     expected, shift = float(found.course.deactivation), _shift(found, True)
     entered = _times(record, (SLIDE_ENTER,), True, expected + shift)
@@ -161,6 +185,9 @@ def both_slide(record: Measured) -> Iterable[Comparison]:
 
     $e^{f_+}$ and $e^{-f_-}$, at the rates $\gamma_\pm\pi_\pm\sin^2\Delta$; measured between
     the last entry of a positive neuron and the first exit of a negative one.
+
+    Source:
+        This package; derived in `course.py`, "Both slide".
     """
     q, course = record.found.points, record.found.course
     entered = _times(record, (SLIDE_ENTER,), True, float(course.deactivation))
@@ -184,7 +211,14 @@ def both_slide(record: Measured) -> Iterable[Comparison]:
 
 
 def reactivation(record: Measured) -> Iterable[Comparison]:
-    """Negatives leave the hyperplane of x+: all of them at one instant."""
+    """Negatives leave the hyperplane of x+: all of them at one instant.
+
+    That is when their weight c/R of x+ reaches one, which depends on the pulls alone.
+
+    Source:
+        After Wang, Ma (2023), the changes of activation patterns of their abstract; the
+        instant is derived in `course.py` and `slide_weights`.
+    """
     found = record.found
     expected, shift = float(found.course.reactivation), _closing_shift(found)
     left = _times(record, (SLIDE_EXIT_ACTIVE,), False, expected + shift)
@@ -204,7 +238,13 @@ def _closing_shift(found: Constants) -> float:
 
 
 def slides_for_ever(record: Measured) -> Iterable[Comparison]:
-    """No neuron leaves its slide, and A/B goes to alpha."""
+    """No neuron leaves its slide, and A/B goes to alpha.
+
+    A/B and the loss are compared with the course's at the end of the run.
+
+    Source:
+        This package; derived in `course.py`, "Both slide".
+    """
     last = float(record.found.course.deactivation)
     exits = (SLIDE_EXIT_ACTIVE, SLIDE_EXIT_INACTIVE)
     count = math.nan
@@ -215,7 +255,13 @@ def slides_for_ever(record: Measured) -> Iterable[Comparison]:
 
 
 def stay_on(record: Measured) -> Iterable[Comparison]:
-    """Positives stay active on both classes, negatives slide, and A/B stays at rho."""
+    """Positives stay active on both classes, negatives slide, and A/B stays at rho.
+
+    A/B and the loss are compared with the course's at the end of the run.
+
+    Source:
+        This package; derived in `course.py`, "The end of the plateau".
+    """
     after = record.found.phase_one
     entered = record.events((SLIDE_ENTER,), True, after)
     left = record.events((SLIDE_EXIT_ACTIVE, SLIDE_EXIT_INACTIVE), False, after)
@@ -240,11 +286,15 @@ def _state_at_end(record: Measured) -> Iterable[Comparison]:
 
 
 def limit(record: Measured) -> Iterable[Comparison]:
-    r"""Phase IV: positives are along $e_+ \perp x_-$, negatives turn to $x_- - r x_+$.
+    r"""Phase IV: positives are along $e_+ \propto x_+ - c x_-$, negatives turn to $x_- - r x_+$.
 
-    Their sum's direction follows from the course: its products with $x_-$ and $x_+$ are
-    $-f_-$ and $y$. What is outside the plane of the data never moves, and has norm at most
-    $\kappa_1$: it bounds the third singular value of the inner weights.
+    The direction of the negatives' sum follows from the course: its products with $x_-$ and
+    $x_+$ are $-f_-$ and $y$. What is outside the plane of the data never moves, and has norm at
+    most $\kappa_1$: it bounds the third singular value of the inner weights.
+
+    Source:
+        After Wang, Ma (2023), the final convergence of their abstract; the limit is derived in
+        `course.py`, "Negatives on both, positives sliding".
     """
     yield from _state_at_end(record)
     found, q, data = record.found, record.found.points, record.found.certificate

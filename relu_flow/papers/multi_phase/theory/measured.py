@@ -28,8 +28,11 @@ class Snapshot(eqx.Module):
         network: The network.
         plus: Output at the first positive sample.
         minus: Output at the first negative sample.
-        heavy: Mean loss of the positive class, over all samples.
-        light: That of the negative class.
+        heavy: Loss of the positive class, its sum divided by the number of all samples: $A$.
+        light: That of the negative class: $B$.
+
+    Source:
+        This package; what the claims read off a run.
     """
 
     network: TwoLayerReLU
@@ -40,12 +43,28 @@ class Snapshot(eqx.Module):
 
     @property
     def ratio(self) -> float:
-        """Return A/B."""
+        """Return A/B.
+
+        Source:
+            This package's notation: $R$ of `course.py`.
+        """
         return self.heavy / self.light
 
 
 class Measured:
-    """A run and its constants; networks are evaluated once for each time."""
+    """A run and its constants; networks are evaluated once for each time.
+
+    Attributes:
+        evidence: The problem, the initial network and the run.
+        found: The constants of the first two.
+        time: Of each switch that the run's log has kept; shape (switches,) as the next three.
+        neuron: Its neuron.
+        kind: Its kind, a code of `SwitchKind`.
+        sample_positive: Whether its sample is of the positive class.
+
+    Source:
+        This package; what the claims read off a run.
+    """
 
     def __init__(self, evidence: Evidence):
         self.evidence = evidence
@@ -62,11 +81,19 @@ class Measured:
 
     @property
     def end(self) -> float:
-        """Return the time up to which the run goes."""
+        """Return the time up to which the run goes.
+
+        Source:
+            This package; a claim about a later time is left open.
+        """
         return self.evidence.end
 
     def at(self, t: FloatScalarLike) -> Snapshot:
-        """Return what the run measures at a time; all `nan` beyond its end or for `nan`."""
+        """Return what the run measures at a time; all `nan` beyond its end or for `nan`.
+
+        Source:
+            This package; it reads the run's dense output.
+        """
         t = float(t)
         if not 0 <= t <= self.end:
             return Snapshot(self.evidence.network, *[math.nan] * 4)
@@ -78,7 +105,20 @@ class Measured:
     def events(
         self, kinds: tuple[int, ...], positive: bool, after: float = 0.0
     ) -> dict[int, float]:
-        """Return when each neuron of a sign first had such a switch on the other class."""
+        """Return when each neuron of a sign first had such a switch on the other class.
+
+        Args:
+            kinds: Codes of `SwitchKind`.
+            positive: Whether neurons of positive output weight are meant; their other class is
+                the negative one.
+            after: Only later switches count.
+
+        Returns:
+            A time for each neuron that had one; the others are left out.
+
+        Source:
+            This package; it reads the run's log of switches.
+        """
         chosen = np.isin(self.kind, kinds) & (self.found.positive[self.neuron] == positive)
         chosen &= (self.sample_positive != positive) & (self.time > after)
         first: dict[int, float] = {}
@@ -90,7 +130,11 @@ class Measured:
         """Return neurons of a sign that slide long on the other class, and from when to when.
 
         Of the neurons' first slides those count that last at least half as long as the
-        longest; the stretch is the one in which all of these slide.
+        longest; the stretch is the one in which all of these slide. If there are none, both
+        times are `nan`.
+
+        Source:
+            This package; it reads the run's log of switches.
         """
         stays = {}
         for neuron, start in self.events((SLIDE_ENTER,), positive).items():
@@ -111,6 +155,15 @@ class Measured:
 
         A central difference of the run gives $\dot W_j = V_j(a_+ A x_+ - a_- B x_-)$, whose
         coefficients follow by least squares; $A$, $B$ are those of the network at the time.
+
+        Args:
+            neurons: Which neurons, as `slides` returns them.
+            positive: Whether they are of positive output weight, and the share is of $x_-$.
+            t: The time, within their slide.
+            h: Half the distance of the two times of the difference.
+
+        Source:
+            This package; a test of `slide_weights` that does not use Filippov's rule.
         """
         before, here, behind = (self.at(s) for s in (t - h, t, t + h))
         scale = np.asarray(here.network.log_scale)

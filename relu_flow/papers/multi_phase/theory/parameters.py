@@ -29,6 +29,9 @@ class Constants(eqx.Module):
         course: The flow in closed form, as if $\kappa_1 = 0$.
         phase_one: $10\sqrt{\kappa_1/\kappa_2}$, when neurons have condensed.
         accuracy: $\kappa_1\kappa_2$, by how much outputs may differ from the course's.
+
+    Source:
+        After Wang, Ma (2023); the setting, with the length of phase I, is recalled, not quoted.
     """
 
     certificate: Clusters
@@ -45,12 +48,20 @@ class Constants(eqx.Module):
 
     @property
     def living_positives(self) -> int:
-        """Return $m_+$."""
+        """Return $m_+$, how many neurons of positive output weight live.
+
+        Source:
+            After Wang, Ma (2023), recalled, not quoted.
+        """
         return int(np.sum(self.living & self.positive))
 
     @property
     def living_negatives(self) -> int:
-        """Return $m_-$."""
+        """Return $m_-$, how many neurons of negative output weight live.
+
+        Source:
+            After Wang, Ma (2023), recalled, not quoted.
+        """
         return int(np.sum(self.living & ~self.positive))
 
 
@@ -62,6 +73,9 @@ def constants(problem: Problem, network: TwoLayerReLU) -> Constants:
 
     Raises:
         ValueError: If a class is empty, an outer weight is zero, or inner weights all are.
+
+    Source:
+        This package; `Constants` says what they are after.
     """
     found = clusters_check(problem)
     if int(found.n_plus) == 0 or int(found.n_minus) == 0:

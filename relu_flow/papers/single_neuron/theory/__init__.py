@@ -59,6 +59,18 @@ _STATEMENTS: tuple[tuple[str, str, Callable[[Measured], Iterable[Comparison]]], 
 )
 
 
+# Where a claim goes by another name than the statements it is made of.
+_SOURCES = {
+    "Phase 2, bundle": "Lemma 28(i)",
+    "Phase 2, reduced equation": "Lemma 28(vi)",
+    "Phase 2, sets": "Lemma 28(ii) and section 5",
+    "Phase 2, order": "section 5 and Lemma 28(ii)",
+    "Polyak-Lojasiewicz": "Lemma 32(iv)",
+    "Lemmas 28 and 32": "Lemma 28(vii) to (ix)",
+    "Lemmas 28 and 32, sizes": "Lemma 32(i) and (iii)",
+}
+
+
 @Claims
 def claims(
     teacher: Float[np.ndarray, " features"] | None = None,
@@ -77,6 +89,10 @@ def claims(
 
     Raises:
         ValueError: When a claim is checked: see `constants`.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemmas 3 to 5, 19, 21, 23, 28, 32 and 34, Propositions 17,
+        18, 25 and 27, Theorems 6 to 8.
     """
 
     def measure(evidence: Evidence) -> Measured:
@@ -87,7 +103,7 @@ def claims(
         return hypotheses(evidence.problem, evidence.network, evidence.once(measure).found)
 
     def claim(name: str, statement: str, compare) -> Claim:
-        source = f"{SOURCE}, {name.split(',')[0]}"
+        source = f"{SOURCE}, {_SOURCES.get(name, name.split(',')[0])}"
         return Claim(name, statement, source, conditions, lambda e: tuple(compare(e.once(measure))))
 
     made = tuple(claim(*row) for row in _STATEMENTS)
@@ -102,6 +118,10 @@ def examine(
     log_lambda: float | None = None,
     eps: float = 0.25,
 ) -> tuple[Verdict, ...]:
-    """Check every claim on a run with dense output; arguments as those of `claims`."""
+    """Check every claim on a run with dense output; arguments as those of `claims`.
+
+    Source:
+        This package; it checks the statements that `claims` lists.
+    """
     evidence = Evidence(problem, network, trajectory)
     return check(claims(teacher, log_lambda, eps), evidence)

@@ -3,7 +3,7 @@
 Each function here compares a run with one statement; `single_neuron.claims` collects them.
 
 Source:
-    Chistikov, Englert, Lazić (2023), the section on the first phase and its appendix.
+    Chistikov, Englert, Lazić (2023), section 4 and appendix D.
 """
 
 import itertools
@@ -23,6 +23,9 @@ def switch_times(record: Measured) -> Iterator[Comparison]:
 
     One comparison for each $\ell$: that of the neuron with the least slack. A crossing
     that the run lacks counts as infinitely late.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 3(iii).
     """
     found, end = record.found, record.evidence.end
     rows: dict[int, list[tuple[float, float, int]]] = {}
@@ -47,7 +50,12 @@ def switch_times(record: Measured) -> Iterator[Comparison]:
 
 
 def switch_order(record: Measured) -> Iterator[Comparison]:
-    """Lemma 3: every neuron crosses the hyperplanes of its yardstick, in that order, no more."""
+    """Lemma 3: every neuron crosses the hyperplanes of its yardstick, in that order, no more.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 3(i) and (ii), and Lemmas 4, 23 and 28 for what
+        comes after.
+    """
     found = record.found
     reached = record.evidence.end >= found.crossing_end
     wrong = sum(
@@ -62,7 +70,11 @@ def switch_order(record: Measured) -> Iterator[Comparison]:
 
 
 def shrinking_rest(record: Measured) -> Iterator[Comparison]:
-    r"""Lemma 4: from $T_0$ on neurons of $J_-$ rest, active nowhere, at most $\lambda\|z_j\|$."""
+    r"""Lemma 4: from $T_0$ on neurons of $J_-$ rest, active nowhere, at most $\lambda\|z_j\|$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 4 and the sentence before it.
+    """
     found = record.found
     who = found.shrinking
     times = record.span(found.crossing_end, record.evidence.end)
@@ -93,6 +105,9 @@ def aligned(record: Measured) -> Iterator[Comparison]:
     Their norms are below $2\|z_j\|\lambda^{1-\varepsilon}$, the cosines to $\gamma_{[n]}$ at
     least $1 - \lambda^\varepsilon$, and norms are the yardstick's up to $\lambda^{1-3\varepsilon}$
     in the logarithm.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 5.
     """
     found, end = record.found, record.evidence.end
     t, who = found.alignment_end, np.flatnonzero(found.growing)
@@ -113,7 +128,11 @@ def aligned(record: Measured) -> Iterator[Comparison]:
 
 
 def data_bounds(record: Measured) -> Iterator[Comparison]:
-    r"""Proposition 17: eigenvalues, $\gamma_I$, crossing times by $\delta$ and $\Delta$."""
+    r"""Proposition 17: eigenvalues, $\gamma_I$, crossing times by $\delta$ and $\Delta$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Proposition 17(i), (ii), (iii) and (vi).
+    """
     found, n = record.found, record.found.samples
     delta, top = found.delta, found.capital_delta
     ratio = found.eigenvalue[1:] / found.eigenvalue[:-1]
@@ -146,13 +165,22 @@ def _subsets(record: Measured) -> list[list[int]]:
 
 
 def early_crossings(record: Measured) -> Iterator[Comparison]:
-    r"""Proposition 18: $T_0 < T_1/3$."""
+    r"""Proposition 18: $T_0 < T_1/3$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Proposition 18.
+    """
     found = record.found
     yield Comparison("T0", found.crossing_end, "<=", found.alignment_end / 3)
 
 
 def growth(record: Measured) -> Iterator[Comparison]:
-    r"""Lemma 19: $\|w_j(t)\| < 2\|z_j\|\lambda^{1-\varepsilon t/T_1}$ up to $T_1$."""
+    r"""Lemma 19: $\|w_j(t)\| < 2\|z_j\|\lambda^{1-\varepsilon t/T_1}$ up to $T_1$, for all neurons.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 19(i), for $J_+$, and Claim 20 in its proof, for all
+        neurons.
+    """
     found = record.found
     size = np.log(2 * np.linalg.norm(found.start, axis=1))
     excess = math.nan
@@ -180,7 +208,12 @@ def _early(record: Measured) -> list[float]:
 def early_drive(record: Measured) -> Iterator[Comparison]:
     r"""Lemma 21: $\|\gamma_{I_+(w_j)} - g_j\| \le \lambda^{2-\varepsilon}$ up to $T_0$.
 
-    The difference is $\frac1n\sum_{i \in I_+(w_j)} h(x_i)x_i$, computed without cancelling.
+    For all neurons. The difference is $\frac1n\sum_{i \in I_+(w_j)} h(x_i)x_i$, computed
+    without cancelling.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 21(iii); the bound on outputs in its proof is for
+        all neurons and, by Proposition 18 and Lemma 19, up to $T_0$.
     """
     found = record.found
     worst = math.nan
@@ -199,6 +232,9 @@ def late_drive(record: Measured) -> Iterator[Comparison]:
     $\|\gamma_{[n]} - g_j\| \le \lambda^{2-3\varepsilon}$, of which a sample that a neuron is not
     active on contributes $y_ix_i/n$ whole; and $\|\bar\alpha_j - \bar w_j\| \le
     \lambda^{1-2\varepsilon}$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 23(i) and (ii).
     """
     found, who = record.found, np.flatnonzero(record.found.growing)
     drive = turned = math.nan

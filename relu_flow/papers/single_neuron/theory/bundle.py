@@ -5,8 +5,7 @@ From `T1` on the growing neurons are one bundle with the sum `v`, active on all 
 so that the network is linear there and `v` obeys a reduced equation nearly.
 
 Source:
-    Chistikov, Englert, Lazić (2023), the sections on the second phase and on the implicit
-    bias, and their appendix.
+    Chistikov, Englert, Lazić (2023), sections 5 and 6, appendices E and F.
 """
 
 import itertools
@@ -24,7 +23,11 @@ _FORCE_ULPS = 8.0
 
 
 def bundled(record: Measured) -> Iterator[Comparison]:
-    r"""Second phase: cosines between neurons of $J_+$ exceed $1 - 4\lambda^\varepsilon$."""
+    r"""From $T_1$ on cosines between neurons of $J_+$ exceed $1 - 4\lambda^\varepsilon$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 28(i).
+    """
     found = record.found
     chord = math.nan
     for t in record.late:
@@ -37,10 +40,13 @@ def bundled(record: Measured) -> Iterator[Comparison]:
 
 
 def reduced_equation(record: Measured) -> Iterator[Comparison]:
-    r"""Second phase: $\|\dot v - f\| \le 3\lambda^{\varepsilon/2}\|f\|$.
+    r"""From $T_1$ on $\|\dot v - f\| \le 3\lambda^{\varepsilon/2}\|f\|$.
 
     $f = \|v\|(g + \bar v\bar v^\top g)$ with $g = \frac1n\sum_ix_ix_i^\top(v^* - v)$, and
     $\dot v$ is summed up from the velocities of the neurons.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 28(vi), $f$ and $g$ being defined before it.
     """
     found = record.found
     # Near the teacher the force is a small difference, and its rounding a large part of it.
@@ -59,9 +65,14 @@ def reduced_equation(record: Measured) -> Iterator[Comparison]:
 def set_number(record: Measured, bundle: Bundle) -> tuple[int, float]:
     r"""Return which $S_\ell$ a bundle can only be in, and how far inside it is.
 
-    $\ell$ is the first coordinate not above the teacher's ($d + 1$ if all are). The number
-    beside it is the least slack of the conditions $\Phi$, $\Psi^\downarrow$, $\Psi^\uparrow$,
-    $\Xi$, each relative to its larger side; negative outside $S_\ell$.
+    $\ell$ is the first coordinate not above the teacher's, counted from 1 ($d + 1$ if all
+    are), so that the conditions $\Omega_k$ are met. The number beside it is the least slack of
+    the others: of $\Phi_\ell$ in the logarithm, of $\Psi^\downarrow$ and $\Psi^\uparrow$
+    relative to the larger side, of $\Xi$ as a difference of cosines; negative outside $S_\ell$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), section 5, the sets $S_\ell$; how slack is measured is
+        this package's.
     """
     found, d = record.found, record.found.features
     top = float(np.max(bundle.log_part))
@@ -98,7 +109,12 @@ def _complement(scaled: float, log_scale: float, power: float) -> float:
 
 
 def staircase(record: Measured) -> Iterator[Comparison]:
-    r"""Second phase: $v$ stays in $S$ and goes through $S_1, S_2, \dots$ in order."""
+    r"""From $T_1$ on $v$ stays in $S$ and goes through $S_1, S_2, \dots$ in order.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 28(ii), Claim 30 in its proof for the set at $T_1$,
+        section 5 for the order.
+    """
     numbers = [set_number(record, b) for b in record.moving]
     inside = min((slack for _, slack in numbers), default=math.nan)
     steps = np.diff([number for number, _ in numbers])
@@ -113,9 +129,13 @@ def staircase(record: Measured) -> Iterator[Comparison]:
 
 
 def eigenvalue_order(record: Measured) -> Iterator[Comparison]:
-    r"""Second phase: $\nu_\ell$ exceeds $\nu_\ell^*$ in the order of falling eigenvalue.
+    r"""From $T_1$ on $\nu_\ell$ exceeds $\nu_\ell^*$ in the order of falling eigenvalue.
 
     The times are roots on the run itself. The last coordinate stays below.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), section 5, where $v$ goes over from $S_\ell$ to
+        $S_{\ell+1}$, with Lemma 28(ii).
     """
     begin, d = record.found.alignment_end, record.found.features
     rises = [record.rise(k, 0.0, begin) for k in range(d - 1)]
@@ -127,13 +147,21 @@ def eigenvalue_order(record: Measured) -> Iterator[Comparison]:
 
 
 def toward_teacher(record: Measured) -> Iterator[Comparison]:
-    r"""Proposition 25: $v^\top(v^* - v) > 0$; measured as a cosine."""
+    r"""Proposition 25: $v^\top(v^* - v) > 0$; measured as a cosine.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Proposition 25, on $S$, where $v$ is by Lemma 28(ii).
+    """
     cosines = [float(b.direction @ b.rest / np.linalg.norm(b.rest)) for b in record.moving]
     yield Comparison("cos(v, v* - v)", min(cosines, default=math.nan), ">=", 0.0)
 
 
 def stays_active(record: Measured) -> Iterator[Comparison]:
-    r"""Proposition 27: $\bar v^\top\bar x_i > \sqrt8\,\lambda^{\varepsilon/2}$."""
+    r"""Proposition 27: $\bar v^\top\bar x_i > \sqrt8\,\lambda^{\varepsilon/2}$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Proposition 27, on $S$, where $v$ is by Lemma 28(ii).
+    """
     found = record.found
     unit = found.inputs / np.linalg.norm(found.inputs, axis=1, keepdims=True)
     least = min((float(np.min(unit @ b.direction)) for b in record.moving), default=math.nan)
@@ -143,11 +171,14 @@ def stays_active(record: Measured) -> Iterator[Comparison]:
 
 
 def speeds(record: Measured) -> Iterator[Comparison]:
-    r"""Lemmas 28 and 32: how fast $v$ grows, and how fast at most it nears the teacher.
+    r"""Lemma 28: how fast $v$ grows, and how fast at most it nears the teacher.
 
     $\frac{d}{dt}\|v\|^2$ is at least $(\eta_d\nu_d^*/\|\gamma_{[n]}\|)^2\|v\|^2\|g\|$ on $S_1$
     and $3\lambda^{\varepsilon/3}\|v\|^2\|g\|$ on $S$;
     $\frac{d}{dt}\|v^*-v\|^2 \ge -5\eta_1\|v\|\|v^*-v\|^2$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 28(vii), (viii) and (ix).
     """
     found = record.found
     growth = lambda b: 2 * float(b.direction @ b.rate) / float(np.linalg.norm(b.force))
@@ -166,7 +197,11 @@ def speeds(record: Measured) -> Iterator[Comparison]:
 
 
 def sizes(record: Measured) -> Iterator[Comparison]:
-    r"""Lemmas 28 and 32: $\|v\| < \frac12$ until $T_2$, $> \|\gamma_{[n]}\|/(4\eta_1)$ after."""
+    r"""Lemma 32: $\|v\| < \frac12$ until $T_2$, $> \|\gamma_{[n]}\|/(4\eta_1)$ after.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 32(i) and (iii).
+    """
     found, departure = record.found, record.departure
     norms = [(t, record.bundle(t).log_norm) for t in record.late]
     before = max((x for t, x in norms if t <= departure), default=math.nan)
@@ -177,7 +212,11 @@ def sizes(record: Measured) -> Iterator[Comparison]:
 
 
 def polyak(record: Measured) -> Iterator[Comparison]:
-    r"""From $T_2$ on $\|\nabla L\|^2 > \frac{2\eta_d\|\gamma_{[n]}\|}{5\eta_1}L$."""
+    r"""From $T_2$ on $\|\nabla L\|^2 > \frac{2\eta_d\|\gamma_{[n]}\|}{5\eta_1}L$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Lemma 32(iv).
+    """
     found = record.found
     shots = [record.at(b.t) for b in record.moving if b.t >= record.departure]
     least = min((shot.log_slope() - shot.log_loss(found) for shot in shots), default=math.nan)
@@ -190,6 +229,10 @@ def convergence(record: Measured) -> Iterator[Comparison]:
     r"""Theorem 6: $T_2 < \ln(1/\lambda)(4+\varepsilon)d\Delta^2/\delta^6$, and the loss after it.
 
     $L(T_2 + t) < \frac12\Delta^2e^{-0.4\delta^4t/\Delta^2}$; the largest ratio of the two.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Theorem 6, with $T_2$ as in section 5; Lemma 32(ii) and
+        (v).
     """
     found, departure = record.found, record.departure
     bound, unit = found.departure_bound, found.capital_delta**2
@@ -216,8 +259,13 @@ def limit(record: Measured) -> Iterator[Comparison]:
     within $2/\sqrt{1 - 4\lambda^\varepsilon} - 2$ of 2, but for the neurons that rest; no
     neuron is further from $v^*$ than the bundle is wide; and a matrix whose rows are at most
     $\sqrt8\lambda^{\varepsilon/2}\|w_j\|$ off a line has a nuclear norm of at most $1 +
-    \sqrt{8d}\,\lambda^{\varepsilon/2}$ Frobenius norms. Lemma 34 bounds the error of the norm
-    ratios, here of their logarithms, by $\lambda^{\varepsilon/3}\ln(1/\lambda)$.
+    \sqrt{8d}\,\lambda^{\varepsilon/2}$ Frobenius norms. The proof of Lemma 34 bounds by
+    $\lambda^{\varepsilon/3}\ln(1/\lambda)$ how far the logarithm of a ratio of norms is from
+    that at $T_1$, with room for what the latter is off the yardsticks' limit.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Theorem 7, Lemma 34 and their proofs; the bounds at a
+        given $\lambda$ are this package's.
     """
     found = record.found
     shot = record.at(record.evidence.end)

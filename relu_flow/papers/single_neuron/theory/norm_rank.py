@@ -11,8 +11,8 @@ decides: if it is negative the rank-one networks of $v^*$ are the interpolators 
 Euclidean norm, if it is positive none of them is.
 
 Source:
-    Chistikov, Englert, Lazić (2023), Theorem 8 and the section on minimum norm. How the
-    maximum is found is our own: see `cone_quantity`.
+    Chistikov, Englert, Lazić (2023), section 7 and appendix G. How the maximum is found is
+    this package's own: see `cone_quantity`.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from jaxtyping import Float
 from ....claims.verdict import Claim, Comparison, Evidence, Hypothesis
 from ....model.network import TwoLayerReLU
 from .measured import Measured
-from .parameters import SOURCE, setting
+from .parameters import SOURCE, setting, unit_teacher
 
 _MOST_FEATURES = 5  # the search is exponential in the dimension
 _MOST_CELLS = 400_000
@@ -41,6 +41,10 @@ class ConeQuantity(eqx.Module):
         p: Unit vector in the cone of `chosen`.
         q: Unit vector in the cone of the other samples.
         chosen: $K$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), section 7, the definition of $\mathcal M$; `upper` is this
+        package's.
     """
 
     value: float
@@ -63,10 +67,13 @@ class _Cone:
         self.faces = [(face, np.linalg.pinv(face.T)) for face in faces]
 
     def best(self, p: Float[np.ndarray, "points features"]):
-        """Return the largest cosine to each unit vector, and the unit vector that has it.
+        r"""Return the largest cosine to each unit vector, and the unit vector that has it.
 
         The nearest vector lies inside some face, where it is the projection to the span
         of the face with positive coordinates; or it is a ray.
+
+        Source:
+            This package; the best $q$ for each $p$ in the definition of $\mathcal M$.
         """
         along = p @ self.generators.T
         ray = np.argmax(along, axis=1)
@@ -107,6 +114,10 @@ def cone_quantity(
     Raises:
         ValueError: If there are not as many inputs as features, or more than 5, or they
             are dependent; or the tolerance is so small that the search grows too large.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), section 7, the definition of $\mathcal M$; the search is
+        this package's.
     """
     inputs = np.asarray(inputs, float)
     samples, features = inputs.shape
@@ -220,15 +231,16 @@ def better_interpolator(
     teacher: Float[np.ndarray, " features"],
     quantity: ConeQuantity | None = None,
 ) -> TwoLayerReLU:
-    r"""Return an interpolator of rank two that is shorter than those of rank one.
+    r"""Return an interpolator of two neurons, of rank two, shorter than those of rank one.
 
     With $p$, $q$ of norm one where $\mathcal M > 0$ is attained, $\sigma$ the sign of
     $p^\top v^*$, $\xi = \min\{\min_K y_k/p^\top x_k, |\cos\angle(p, v^*)| -
     \sin\angle(p, q)\}$ and $r = p - qq^\top p$, the neurons are $a_1 = 1$, $w_1 = v^* -
     \sigma\xi p$ and $a_2 = \sigma\sqrt{\xi\|r\|}$, $w_2 = \sqrt{\xi/\|r\|}\,r$. The second
     is active on $K$ alone and gives back there what the first has lost; the square norm
-    is $2 - 2\xi(|\cos\angle(p, v^*)| - \sin\angle(p, q)) + \xi^2 \le 2 - \xi^2$. (With
-    $\sigma = -1$ the first neuron only gains, and the first term of the minimum is void.)
+    is $2 - 2\xi(|\cos\angle(p, v^*)| - \sin\angle(p, q)) + \xi^2 \le 2 - \xi^2$. (The minimum
+    over $K$ is over its samples with $p^\top x_k > 0$. With $\sigma = -1$ the first neuron only
+    gains, and the first term is void.)
 
     Args:
         inputs: As for `cone_quantity`.
@@ -239,7 +251,8 @@ def better_interpolator(
         ValueError: If the quantity is not positive: there is no such interpolator.
 
     Source:
-        Chistikov, Englert, Lazić (2023), the proof of Theorem 8; the sign is our addition.
+        Chistikov, Englert, Lazić (2023), the proof of Theorem 8, whose two cases are the two
+        values of $\sigma$.
     """
     inputs, teacher = np.asarray(inputs, float), np.asarray(teacher, float)
     quantity = cone_quantity(inputs, teacher) if quantity is None else quantity
@@ -267,10 +280,15 @@ def theorem_8(measure: Callable[[Evidence], Measured]) -> Claim:
     $2\sum_i c_ih(x_i)$; this is checked all along the run, whose limit attains it.
     Derivation: $\sum_ic_i\,\mathrm{relu}(w^\top x_i) = v^{*\top}p$ for $w = p - q$ with $p$, $q$
     in the cones of the samples that $w$ is active on and of the others; its size is at
-    most $\|w\|$ for all $w$ if $|\cos\angle(p, v^*)| \le \sin\angle(p, q)$, which is what
-    $\mathcal M \le 0$ says; and $\sum_j|a_j|\|w_j\| \le \|\theta\|^2/2$.
+    most $\|w\|$ for all $w$ if $\cos\angle(p, q) \le \sin\angle(p, v^*)$, which is what
+    $\mathcal M \le 0$ says, as then $\|w\|^2 \ge (p^\top v^*)^2 + (\|p\|\sin\angle(p, v^*) -
+    \|q\|)^2$; and $\sum_j|a_j|\|w_j\| \le \|\theta\|^2/2$.
 
     Every interpolator has $\|\theta\|^2 \ge 2\max_i\cos\angle(v^*, x_i) > \sqrt2$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Theorem 8, Claim 36 in its proof, Remark 38(i); that the
+        limit attains the least norm, Theorem 7.
     """
 
     def quantity(evidence: Evidence) -> ConeQuantity | None:
@@ -281,6 +299,7 @@ def theorem_8(measure: Callable[[Evidence], Measured]) -> Claim:
         square = 0.5 if found.samples == found.features <= _MOST_FEATURES else -0.5
         return (
             *setting(evidence.problem, evidence.network, found),
+            unit_teacher(found),
             Hypothesis(f"as many inputs as features, at most {_MOST_FEATURES}", square),
             Hypothesis("more than one neuron", found.width - 1.5),
             Hypothesis(

@@ -6,7 +6,7 @@ $a_j(0) = s_j\|w_j(0)\|$. Everything here is computed from that, nothing from a 
 
 Source:
     Chistikov, Englert, Lazić, "Learning a Neuron by a Shallow ReLU Network: Dynamics and
-    Implicit Bias for Correlated Inputs" (2023), sections on assumptions and definitions.
+    Implicit Bias for Correlated Inputs" (2023), sections 2 and 3.
 """
 
 import math
@@ -48,8 +48,12 @@ class Constants(eqx.Module):
         delta_parts: What $\delta$ is the least of. Where the paper takes a minimum of
             $|\bar\alpha_j^\top\bar x_i|$ over stages it is taken here at time zero and at
             every crossing, over all samples but the one crossed: if anything more than is
-            asked, so that Assumption 2 is never judged too leniently.
+            asked, so that Assumption 2 is never judged too leniently. (Other bounds with
+            $\delta$ are then weaker than the paper's.)
         capital_delta: $\Delta = \max\{\|x_i\|, \|z_j\|, 1\}$.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), sections 2 and 3.
     """
 
     inputs: Float[np.ndarray, "samples features"]
@@ -72,27 +76,47 @@ class Constants(eqx.Module):
 
     @property
     def samples(self) -> int:
-        """Number of inputs, $n$."""
+        """Number of inputs, $n$.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), section 2.
+        """
         return self.inputs.shape[0]
 
     @property
     def features(self) -> int:
-        """Number of coordinates of an input, $d$."""
+        """Number of coordinates of an input, $d$.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), section 2.
+        """
         return self.inputs.shape[1]
 
     @property
     def width(self) -> int:
-        """Number of neurons, $m$."""
+        """Number of neurons, $m$.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), section 2.
+        """
         return self.start.shape[0]
 
     @property
     def delta(self) -> float:
-        r"""$\delta$, the least of `delta_parts`."""
+        r"""$\delta$, the least of `delta_parts`.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), section 3, $\delta$; but see `delta_parts`.
+        """
         return min(self.delta_parts.values())
 
     @property
     def gamma_norm(self) -> float:
-        r"""$\|\gamma_{[n]}\|$."""
+        r"""$\|\gamma_{[n]}\|$.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), section 3.
+        """
         return float(np.linalg.norm(self.gamma))
 
     @property
@@ -100,6 +124,9 @@ class Constants(eqx.Module):
         r"""The largest $\ln\lambda$ of Assumption 2.
 
         That is $-\frac3\varepsilon\ln(mn^{9n\Delta^2/\delta^3})$; `-inf` if $\delta$ is zero.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), Assumption 2.
         """
         if not self.delta > 0:
             return -math.inf
@@ -108,17 +135,29 @@ class Constants(eqx.Module):
 
     @property
     def crossing_end(self) -> float:
-        r"""$T_0$: one after the last crossing of a yardstick."""
+        r"""$T_0 = 1 + \max_j\tau_j^{n_j}$: one after the last crossing of a yardstick.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), section 4, before Lemma 4.
+        """
         return 1 + max((float(y.times[-1]) for y in self.yardsticks if len(y.times)), default=0.0)
 
     @property
     def alignment_end(self) -> float:
-        r"""$T_1 = \varepsilon\ln(1/\lambda)/\|\gamma_{[n]}\|$."""
+        r"""$T_1 = \varepsilon\ln(1/\lambda)/\|\gamma_{[n]}\|$.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), section 4, before Lemma 5.
+        """
         return -self.eps * self.log_lambda / self.gamma_norm
 
     @property
     def departure_bound(self) -> float:
-        r"""The bound of Theorem 6 on $T_2$: $\ln(1/\lambda)(4+\varepsilon)d\Delta^2/\delta^6$."""
+        r"""The bound of Theorem 6 on $T_2$: $\ln(1/\lambda)(4+\varepsilon)d\Delta^2/\delta^6$.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), Theorem 6 and Lemma 32(ii).
+        """
         if not self.delta > 0:
             return math.inf
         ratio = self.features * self.capital_delta**2 / self.delta**6
@@ -144,6 +183,9 @@ def constants(
     Raises:
         ValueError: If `eps` is out of range, the teacher has another shape or is zero, the inner
             weights of a neuron are zero, or all targets are zero.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), sections 2 and 3.
     """
     inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
     teacher, log_lambda, start = _checked(problem, network, teacher, log_lambda, eps)
@@ -250,12 +292,20 @@ def _start_parts(inputs, start, paths, growing, shrinking) -> dict[str, float]:
 
 
 def hypotheses(problem: Problem, network: TwoLayerReLU, found: Constants) -> tuple[Hypothesis, ...]:
-    """Return the conditions of all theorems: the setting, Assumption 1, Assumption 2."""
+    """Return the conditions of all theorems: the setting, Assumption 1, Assumption 2.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), section 2, Assumptions 1 and 2.
+    """
     return (*setting(problem, network, found), *assumption_1(found), assumption_2(found))
 
 
 def setting(problem: Problem, network: TwoLayerReLU, found: Constants) -> tuple[Hypothesis, ...]:
-    """Return the conditions of the setting: loss, teacher, angles, balance."""
+    """Return the conditions of the setting: loss, teacher, angles, balance.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), section 2.
+    """
     suited = (
         isinstance(problem.loss, SquareLoss)
         and problem.reduction == "mean"
@@ -277,7 +327,14 @@ def setting(problem: Problem, network: TwoLayerReLU, found: Constants) -> tuple[
 
 
 def assumption_1(found: Constants) -> tuple[Hypothesis, ...]:
-    """Return the five parts of Assumption 1; strict conditions keep off rounding by 1e-12."""
+    """Return the five parts of Assumption 1; strict conditions keep off rounding by 1e-12.
+
+    Part (v) is about the flow: a neuron that is no longer active anywhere rests. Here it is
+    asked of the yardsticks, beyond whose last hyperplane the velocity has to point back.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Assumption 1.
+    """
     unit = found.inputs / np.linalg.norm(found.inputs, axis=1, keepdims=True)
     singular = np.linalg.svd(found.inputs, compute_uv=False)
     spans = singular[-1] / singular[0] if found.samples >= found.features else 0.0
@@ -294,7 +351,7 @@ def assumption_1(found: Constants) -> tuple[Hypothesis, ...]:
     return (
         Hypothesis("1(i) more than one dimension", found.features - 1.0),
         Hypothesis("1(i) inputs span the space", strict(spans)),
-        Hypothesis("1(i) unit teacher", _EXACT - abs(float(np.linalg.norm(found.teacher)) - 1)),
+        unit_teacher(found),
         Hypothesis("1(ii) a growing neuron", float(np.sum(found.growing))),
         Hypothesis("1(ii) no neuron on a hyperplane", strict(np.min(np.abs(start @ unit.T)))),
         Hypothesis("1(ii) shrinking neurons off gamma", strict(np.min(off_gamma, initial=np.inf))),
@@ -309,7 +366,22 @@ def assumption_1(found: Constants) -> tuple[Hypothesis, ...]:
     )
 
 
+def unit_teacher(found: Constants) -> Hypothesis:
+    """Return the condition that the teacher has norm one: bounds on norms are in its unit.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Assumption 1(i).
+    """
+    return Hypothesis("1(i) unit teacher", _EXACT - abs(float(np.linalg.norm(found.teacher)) - 1))
+
+
 def assumption_2(found: Constants) -> Hypothesis:
-    r"""Return Assumption 2; the margin is in units of $\ln\lambda$."""
+    r"""Return Assumption 2; the margin is in units of $\ln\lambda$.
+
+    That $0 < \varepsilon \le \frac14$ is checked by `constants`.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Assumption 2.
+    """
     margin = found.largest_log_lambda - found.log_lambda
     return Hypothesis("2: scale small enough", margin)

@@ -15,8 +15,9 @@ as $\operatorname{artanh}\cos\varphi = \operatorname{arsinh}\cot\varphi$.
 
 Source:
     Chistikov, Englert, Lazić, "Learning a Neuron by a Shallow ReLU Network: Dynamics and
-    Implicit Bias for Correlated Inputs" (2023), section on the first phase. The form with
-    `arsinh` is the same statement, re-derived: it keeps its accuracy at small angles.
+    Implicit Bias for Correlated Inputs" (2023), section 3 and Propositions 13, 14 and 22. The
+    form with `arsinh` is that of Proposition 14(ii) and (vi), re-derived: it keeps its accuracy
+    at small angles.
 """
 
 import math
@@ -29,7 +30,7 @@ _ALIGNED = 1e-14  # sines below are rounding: nothing turns any more
 
 
 class Stage(eqx.Module):
-    """A yardstick from one hyperplane to the next.
+    r"""A yardstick from one hyperplane to the next.
 
     Attributes:
         start: When it begins, in units of gradient-flow time of the mean loss.
@@ -39,6 +40,10 @@ class Stage(eqx.Module):
         gamma: The vector that drives it.
         active: On which samples it is active.
         sample: Whose hyperplane is met at the end; -1 if none.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), Propositions 2 and 14, the times from $\tau_j^{\ell-1}$ to
+        $\tau_j^\ell$.
     """
 
     start: float
@@ -51,13 +56,16 @@ class Stage(eqx.Module):
 
 
 class Yardstick(eqx.Module):
-    """The path of one neuron in the flow of vanishing scale.
+    r"""The path of one neuron in the flow of vanishing scale.
 
     Attributes:
         sign: +1 or -1, the sign of the outer weight.
         stages: From hyperplane to hyperplane; the last one has no end.
         transversal: Whether it went on beyond every hyperplane it met. If not, the last
             stage begins on a hyperplane to which it is pushed back, and says nothing.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), section 3, the trajectory $\alpha_j^t$, and Proposition 2.
     """
 
     sign: int
@@ -66,30 +74,55 @@ class Yardstick(eqx.Module):
 
     @property
     def times(self) -> Float[np.ndarray, " crossings"]:
-        """When hyperplanes are crossed, ascending."""
+        r"""When hyperplanes are crossed, ascending, in units of gradient-flow time.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), Proposition 2, $\tau_j^\ell$.
+        """
         return np.array([stage.end for stage in self.stages[:-1]])
 
     @property
     def samples(self) -> tuple[int, ...]:
-        """Whose hyperplanes are crossed, in order."""
+        r"""Whose hyperplanes are crossed, in order.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), Proposition 2, $i_j^\ell$.
+        """
         return tuple(stage.sample for stage in self.stages[:-1])
 
     def stage(self, t: float) -> Stage:
-        """Return the stage that holds time `t >= 0` (the later one at a crossing)."""
+        """Return the stage that holds time `t >= 0` (the later one at a crossing).
+
+        Source:
+            This package; the formulas of Proposition 14 are for one stage.
+        """
         return self.stages[int(np.searchsorted(self.times, t, side="right"))]
 
     def direction(self, t: float) -> Float[np.ndarray, " features"]:
-        """Return the unit vector at time `t >= 0`."""
+        """Return the unit vector at time `t >= 0`.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), Proposition 14(vi) and (x); Proposition 22 for the
+            last stage.
+        """
         stage = self.stage(t)
         return _turned(stage, self.sign, t - stage.start)
 
     def log_norm(self, t: float) -> float:
-        """Return the natural logarithm of the norm at time `t >= 0`."""
+        """Return the natural logarithm of the norm at time `t >= 0`.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), Proposition 13(ii).
+        """
         stage = self.stage(t)
         return stage.log_norm + _log_growth(stage, self.sign, t - stage.start)
 
     def cosine(self, t: float) -> float:
-        r"""Return $\cos\varphi$, the cosine to what drives it; `nan` if nothing does."""
+        r"""Return $\cos\varphi$, the cosine to what drives it; `nan` if nothing does.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), section 3, $\varphi_j^t$; Propositions 14(vi) and 22.
+        """
         gamma = self.stage(t).gamma
         size = np.linalg.norm(gamma)
         return float(self.direction(t) @ gamma / size) if size > 0 else math.nan
@@ -100,6 +133,10 @@ class Yardstick(eqx.Module):
 
         Differences between neurons that end with the same $\gamma$ are the logarithms of
         the limits of the ratios of their norms.
+
+        Source:
+            Chistikov, Englert, Lazić (2023), Lemma 34, the limit of
+            $\|\alpha_j^t\|/\|\alpha_{j'}^t\|$, by Proposition 13(ii).
         """
         last = self.stages[-1]
         size = float(np.linalg.norm(last.gamma))
@@ -125,6 +162,10 @@ def yardstick(
 
     Raises:
         ValueError: If `start` is zero or `sign` is neither +1 nor -1.
+
+    Source:
+        Chistikov, Englert, Lazić (2023), section 3; the next crossing by Proposition 14(i), (ii)
+        and (vi).
     """
     size = float(np.linalg.norm(start))
     if size == 0:
