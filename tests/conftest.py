@@ -36,7 +36,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _LONG = (
     "flow/test_solve.py", "study/test_study.py", "flow/test_reference_cases.py",
     "fuzz/test_fuzz.py", "flow/test_padding.py", "flow/test_quiet.py", "tests/test_examples.py",
-    "reduced/test_limit.py", "flow/test_hyperplanes.py", "tests/test_notebooks.py",
+    "reduced/test_limit.py", "flow/test_hyperplanes.py",
     "flow/test_collocation.py", "study/test_processes.py", "early_alignment/test_theory.py",
 )  # fmt: skip
 

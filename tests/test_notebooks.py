@@ -28,12 +28,10 @@ def test_there_is_one_a_paper_and_a_tour():
         assert pictures(notebook) > 0
 
 
-# Those of the papers take a minute each, most of it for programs of their own: what they call the
-# papers' tests call too.
-@pytest.mark.parametrize(
-    "name",
-    [name if name == "tour" else pytest.param(name, marks=pytest.mark.slow) for name in NOTEBOOKS],
-)
+# They take a minute each, most of it for programs of their own: what they call the papers' tests
+# call too, and those of the README's examples.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_runs(name, tmp_path):
     """Assert that a notebook runs without an error and draws as many pictures as stored."""
     path = FOLDER / f"{name}.ipynb"

@@ -96,14 +96,14 @@ def solve(
 
     Between switches the pattern is frozen, so that the flow is smooth and steps are long.
     Every constraint that keeps the pattern valid is a polynomial over a step, and is
-    searched in Bernstein form (`surface/roots.py`): a polynomial whose Bernstein coefficients are
+    searched in Bernstein form (`step/roots.py`): a polynomial whose Bernstein coefficients are
     non-negative has no root there, so **no switch can be missed**, be it two crossings of
     one hyperplane within a step; switches are located to rounding. At a hyperplane the
     neuron crosses, slides along it, or leaves it by Filippov's rule (`surface/filippov.py`).
     Switches that do not yet matter to other neurons cost no step of their own.
     Where stiffness would limit the steps, as it does once residuals are fitted, collocation steps
     are taken (`method/collocation.py`), unless `solver=Taylor(stiff=False)`; and where all that
-    moves is too small for the outputs, steps in closed form (`surface/quiet.py`), unless
+    moves is too small for the outputs, steps in closed form (`step/quiet.py`), unless
     `solver=Taylor(quiet=False)`. Where pulls cancel what small outputs change of them decides, to
     the rounding of the largest of these outputs.
 

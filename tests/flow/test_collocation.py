@@ -15,7 +15,7 @@ from relu_flow.flow.method import collocation
 from relu_flow.flow.method.correction import no_correction
 from relu_flow.flow.method.stiffness import StiffTrial
 from relu_flow.flow.solve import make_options
-from relu_flow.flow.surface.step import heights_at, step_limits
+from relu_flow.flow.step.step import heights_at, step_limits
 
 from .. import problems
 
@@ -172,14 +172,21 @@ def test_preactivations_on_a_step_are_those_of_its_weights():
         np.testing.assert_allclose(found, inner @ context.frame.inputs.T, rtol=0, atol=1e-14)
 
 
-def test_networks_within_a_collocation_step_and_their_derivatives():
-    """Assert dense output and a derivative by a weight against the closed form."""
+def test_networks_within_a_collocation_step():
+    """Assert dense output against the closed form."""
     problem, network = fitted(2.0, 1e-3)
     run = rf.solve(problem, network, 1e4, solver=STIFF, dense=True)
     start = np.asarray(problem.predictions(network))
     for t in (700.0, 3210.0, 6543.0):
         found = np.asarray(problem.predictions(run.network_at(t)))
         np.testing.assert_allclose(found, logistic(np.array([2.0, 1e-3]), start, t), rtol=3e-11)
+
+
+@pytest.mark.slow  # 40 s of compilation
+def test_derivatives_through_collocation_steps():
+    """Assert a derivative by a weight against the closed form."""
+    problem, network = fitted(2.0, 1e-3)
+    start = np.asarray(problem.predictions(network))
 
     def output(scale):
         weights = network.outer_weight * jnp.asarray([1.0, scale])

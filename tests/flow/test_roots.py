@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from relu_flow.flow.surface.roots import deflate, first_roots, first_violation, to_bernstein
+from relu_flow.flow.step.roots import deflate, first_roots, first_violation, to_bernstein
 
 DEGREE = 12
 

@@ -11,7 +11,7 @@ import scipy.spatial
 
 import relu_flow as rf
 from relu_flow.flow.method.arrangement import patterns
-from relu_flow.flow.surface.hull import nearest
+from relu_flow.flow.step.hull import nearest
 
 from ..fuzz import draws, origin, product
 from ..fuzz.geometry import Geometry

@@ -1,7 +1,10 @@
 """What a solve does not change: the problem in its coordinates, tolerances, what is asked for."""
 
+import functools
+
 import diffrax as dfx
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -180,7 +183,19 @@ class Context(eqx.Module):
         milestones = self.options.milestones
         if not milestones:
             return jnp.zeros(0, self.rtol.dtype)
-        network = self.network(neurons)
+        return jnp.stack([self._value(milestone, neurons) for milestone in milestones])
+
+    def values_seen(self, seen: Neurons) -> Float[Array, "milestones looks"]:
+        """Return the same of neurons at several times, as many in turn for each milestone."""
+        milestones = self.options.milestones
+        looks = seen.exponent.shape[0] // len(milestones)
+        observed = []
+        for k, milestone in enumerate(milestones):
+            own = jax.tree.map(lambda rows, k=k: rows[k * looks : (k + 1) * looks], seen)
+            observed.append(jax.vmap(functools.partial(self._value, milestone))(own))
+        return jnp.stack(observed)
+
+    def _value(self, milestone: Milestone, neurons: Neurons) -> Float[Array, ""]:
         array = lambda value: jnp.asarray(value, self.rtol.dtype)
-        observed = [array(m.observable(self.problem, network)) for m in milestones]
-        return jnp.stack([v - array(m.level) for v, m in zip(observed, milestones, strict=True)])
+        observed = milestone.observable(self.problem, self.network(neurons))
+        return array(observed) - array(milestone.level)

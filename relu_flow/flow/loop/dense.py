@@ -11,11 +11,11 @@ from ..forward import forward_only
 from ..method.correction import no_correction
 from ..method.frame import Frame
 from ..method.stiffness import StiffTrial
-from ..surface.influence import Influence
-from ..surface.neurons import Arrival, ConstrainedStep, Counts, pass_through
-from ..surface.quiet import Quiet
+from ..step.influence import Influence
+from ..step.neurons import Arrival, ConstrainedStep, Counts, pass_through
+from ..step.quiet import Quiet
+from ..step.step import Step, may_switch, step_limits
 from ..surface.slides import with_dual
-from ..surface.step import Step, may_switch, step_limits
 from ..trajectory import SwitchLog
 from .context import Context
 from .expansion import expand_step

@@ -15,8 +15,8 @@ from ..method.proposal import (
     stop_if_stationary,
 )
 from ..method.stiffness import StiffTrial
+from ..step.step import Step
 from ..surface.pulls import apart
-from ..surface.step import Step
 from ..tolerances import JUDGED, LATE, ROUNDING, eps
 from .context import Context
 from .point import Point

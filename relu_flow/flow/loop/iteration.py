@@ -2,10 +2,10 @@
 
 An iteration expands the network about the start of the present step and takes the neurons
 through it. A step takes one iteration if its switches are negligible; more until the pulls
-know of what its switches do (`step_size.py`), and until they decide each for certain, in a
-shorter step if they must (`influence.py`); and one for each look into it in search of a
-milestone. So everything is compiled once, and the loop is flat: under `vmap` no lane waits
-inside another's step. Steps end at the times that were asked for.
+know of what its switches do (`step/step_size.py`), and until they decide each for certain, in a
+shorter step if they must (`step/influence.py`); and about three to find all milestones in it. So
+everything is compiled once, and the loop is flat: under `vmap` no lane waits inside another's
+step. Steps end at the times that were asked for.
 """
 
 import equinox as eqx
@@ -18,39 +18,18 @@ from ..._types import IntScalarLike
 from ...model.switch import INACTIVE
 from ..method.stiffness import StiffTrial
 from ..results import RESULTS
-from ..surface.influence import Influence, influence, misleads, overlooks
-from ..surface.neurons import Arrival, ConstrainedStep, pass_through
-from ..surface.quiet import Quiet
-from ..surface.step import Step, may_switch, step_limits
-from ..surface.step_size import StepSize, allowed_step_size, same_correction
-from ..surface.zero import leave_zero, rest_until
-from ..tolerances import CUT, SHARP, SHORTEST, eps
+from ..step.quiet import Quiet
+from ..step.step import Step, step_limits
+from ..step.step_size import StepSize, allowed_step_size
+from ..step.zero import leave_zero, rest_until
 from .context import Context, step_end
+from .convergence import converge
+from .crossing import Crossed, cross
 from .expansion import expand_step
-from .milestones import Records, StepInterval, search_events
-from .point import Point, point_at, seen_neurons
+from .milestones import Records, StepInterval, begin_search, go_on_searching
+from .point import Point, seen_neurons
 from .quiet import foresee, quiet_records
 from .state import Attempt, State, StepCounts
-
-# Expansions in which a step's corrections have to converge before it is halved, and how often it
-# is halved before it is taken, and counted, as it is.
-_EXPANSIONS, _HALVINGS = 5, 8
-
-
-class Crossed(eqx.Module):
-    """What came of taking the neurons through a step, or into it.
-
-    Attributes:
-        influence: What the switches do to the pulls beyond what these were told.
-        arrival: Where the neurons are, and what happened on the way.
-        point: The same, without what rounding did to them.
-        overlooked: Whether that is more than was expected of their kinks.
-    """
-
-    influence: Influence
-    arrival: Arrival
-    point: Point
-    overlooked: Bool[Array, ""]
 
 
 def iterate(context: Context, state: State) -> State:
@@ -128,126 +107,6 @@ def expand(
     return step, limits, jax.lax.cond(attempt.expansions == 0, first_size, lambda: attempt.size)
 
 
-def cross(
-    context: Context,
-    state: State,
-    step: Step,
-    limits: Float[Array, "width constraints order"],
-    size: StepSize,
-) -> Crossed:
-    """Take the neurons through the step, or to where a milestone is searched in it."""
-    frame, attempt = context.frame, state.attempt
-    offset = jnp.where(attempt.searching, attempt.search.trial(), size.length)
-    times = state.records.next_times(context.ts, context.num_looks)
-    looks = (times - state.t) / state.unit
-    looks = jnp.where(looks > size.length, size.length, looks)  # times of later steps
-    candidates = may_switch(limits, offset)
-    influenced = influence(frame, step, size, candidates, attempt.correction)
-    constrained = ConstrainedStep(step, limits, influenced, size.corrects)
-    arrival = pass_through(
-        frame, constrained, candidates, offset, state.log, state.counts, ~attempt.converged, looks
-    )
-    look = lambda: overlooks(
-        frame, step, size, influenced, candidates, arrival.weights, arrival.modes,
-        attempt.correction, context.rtol,
-    )  # fmt: skip
-    # Most steps have no switch, and who looks into one that has converged asks no more.
-    switching = jnp.any(candidates) & ~attempt.converged
-    overlooked = jax.lax.cond(switching, look, lambda: jnp.array(False))
-    return Crossed(influenced, arrival, point_at(frame, arrival, state.point.neurons), overlooked)
-
-
-def converge(
-    context: Context, attempt: Attempt, step: Step, size: StepSize, crossed: Crossed
-) -> tuple[Attempt, Bool[Array, ""]]:
-    """Decide whether the pulls know of what the switches do, and what to change if not.
-
-    Returns:
-        The attempt, and whether it was given up: taken as it is although it did not converge.
-    """
-    # Who looks into a step that has converged already changes nothing of it.
-    arrival, again = crossed.arrival, attempt.converged
-    expansions = attempt.expansions + (~again).astype(jnp.int32)
-    exhausted = expansions >= _EXPANSIONS * _HALVINGS
-    same = same_correction(arrival.correction, attempt.correction, size, context.rtol)
-    apart = size.corrects & ~again & ~same
-    undecided, before, alone = _undecided(context, step, size, crossed)
-    # A step that ends right behind its first switch is better taken without a correction.
-    drop = alone & undecided & crossed.influence.has_correction & ~again & ~exhausted
-    hidden = crossed.overlooked & ~again & ~apart & ~drop
-    undecided, early = undecided & ~again & ~apart & ~drop, undecided & apart
-    given_up = (apart | undecided | hidden) & exhausted
-    undecided, hidden = undecided & ~given_up, hidden & ~given_up
-    # That costs least where the pulls can be corrected. It is tried once, in the first expansion
-    # or after one that was cut: a correction that came out zero would be asked for again.
-    tell = undecided & ~crossed.influence.has_correction & ~alone & (expansions <= 2)
-    tell = tell | (hidden & ~size.corrects)
-    tell = tell & jnp.array(context.can_correct) & (step.stiff == 0)
-    cut = undecided & ~tell
-    done = (~apart | given_up) & ~undecided & ~drop & ~hidden
-    halved = apart & ~given_up & ~drop & (expansions % _EXPANSIONS == 0)
-    halved = halved | (hidden & ~tell & ~cut)
-    length = jnp.where(halved, 0.5 * size.length, size.length)
-    # What does not converge is cut at once where it would be cut if it did.
-    length = jnp.where(cut | (halved & early), jnp.minimum(before, length), length)
-    # Of the first switch there was but a bound. With a correction it would come at another time,
-    # since that spreads kinks to before them.
-    first = jnp.maximum(size.kinks_from, (1 - CUT) * jnp.minimum(arrival.first_switch, size.length))
-    first = jnp.where(again | crossed.influence.has_correction, size.kinks_from, first)
-    # What a step of another length does is not known.
-    found = jnp.where(halved | cut | drop, 0.0, arrival.correction)
-    new = Attempt(
-        expansions=expansions,
-        correction=jnp.where(done, attempt.correction, found),
-        size=eqx.tree_at(
-            lambda s: (s.length, s.corrects, s.kinks_from),
-            size,
-            (length, (size.corrects | tell) & ~drop & ~(cut & alone), first),
-        ),
-        stiff=step.stiff,
-        tried=attempt.tried | (step.sweeps > 0),
-        converged=done,
-        end=choose(again, attempt.end, crossed.point),
-        looking=attempt.looking,
-        search=attempt.search,
-    )
-    return new, given_up
-
-
-def _undecided(context: Context, step: Step, size: StepSize, crossed: Crossed):
-    """Return whether the step must be shorter for its pulls to decide its switches, and how short.
-
-    Where kinks decide a switch, the step ends right behind the first, so that the next one
-    knows of it; and a switch that is undecided even so is left to a step of its own. No switch
-    is taken to come earlier than it did without a correction: a correction spreads a kink to
-    before it, and so may move at once a preactivation that is smaller still. The bound was put
-    short of the switch by `CUT`.
-
-    Returns:
-        Both, and whether the step ends right behind its first switch already: then it is taken
-        without a correction, which tells when that comes, and ends as soon as that has come.
-    """
-    arrival, corrected = crossed.arrival, crossed.influence.has_correction
-    begun = jnp.abs(step.start / step.unit)
-    shortest = SHORTEST * eps(begun) * begun
-    # Powers of a shorter one, up to that of a series' order, would not be numbers.
-    least = jnp.maximum(shortest, SHARP * step.available)
-    floor = jnp.maximum((1 + 3 * CUT) * size.kinks_from, CUT * step.available)
-    behind = jnp.maximum((1 + CUT) * arrival.first_switch, floor)
-    longer = size.length > (1 + CUT) * behind
-    sharp = (1 + SHARP) * arrival.first_switch + shortest
-    sharpens = ~longer & ~corrected & (arrival.first_switch > least)
-    sharpens = sharpens & (size.length > (1 + SHARP) * sharp)
-    drops = corrected & (size.kinks_from > least) & (size.length <= (1 + CUT) * floor)
-    misled = misleads(
-        context.frame, step, crossed.influence, arrival.modes, arrival.speed, arrival.slack,
-        arrival.first_switch, size.length,
-    )  # fmt: skip
-    undecided = jnp.isfinite(arrival.decide_by) | (misled & (longer | sharpens | drops))
-    before = jnp.where(sharpens, sharp, arrival.decide_by)
-    return undecided, jnp.where(longer, behind, before), sharpens | drops
-
-
 def look_for_milestones(
     context: Context, state: State, attempt: Attempt, size: StepSize, crossed: Crossed
 ) -> tuple[Attempt, Records, Float[Array, ""]]:
@@ -256,19 +115,28 @@ def look_for_milestones(
     end = step_end(state.t, state.unit, size.length, stop)
     if not options.milestones:
         return attempt, state.records, end
-    events, records, behind = search_events(
-        attempt.search,
-        state.records,
-        StepInterval(state.t, state.unit, size.length),
-        context.values(crossed.point.neurons),
-        context.directions,
-        searching=state.attempt.searching,
-        converged=attempt.converged,
-    )
-    attempt = eqx.tree_at(lambda a: a.search, attempt, events)
+    interval = StepInterval(state.t, state.unit, size.length)
+
+    def begin():
+        values = context.values(crossed.point.neurons)
+        search = begin_search(
+            state.records, interval, values, context.directions, attempt.converged
+        )
+        return search, state.records
+
+    def go_on():
+        seen = seen_neurons(context.frame, crossed.arrival, state.point)
+        values = context.values_seen(jax.tree.map(lambda rows: rows[context.num_looks :], seen))
+        return go_on_searching(attempt.search, state.records, interval, values, options.until)
+
+    search, records = jax.lax.cond(state.attempt.searching, go_on, begin)
+    done = attempt.converged & ~search.under_way
+    value = jnp.where(done, search.end_value, records.value)
+    records = eqx.tree_at(lambda r: r.value, records, value)
+    attempt = eqx.tree_at(lambda a: a.search, attempt, search)
     if options.until is not None:
-        # The run ends within the step, at the end of the bracket that is behind the crossing.
-        last = choose(behind == options.until, crossed.point, attempt.end)
+        # The run ends within the step, where the milestone's crossing is just behind.
+        last = choose(state.attempt.search.landing, crossed.point, attempt.end)
         attempt = eqx.tree_at(lambda a: a.end, attempt, last)
         end = jnp.minimum(end, context.end(records))
     return attempt, records, end
@@ -290,6 +158,7 @@ def look_at_times(
         return attempt, records
     now = attempt.converged & ~state.attempt.searching
     seen = seen_neurons(context.frame, crossed.arrival, state.point)
+    seen = jax.tree.map(lambda rows: rows[: context.num_looks], seen)
     records, more = records.save_seen(context.ts, jnp.where(now, end, -jnp.inf), seen)
     return eqx.tree_at(lambda a: a.looking, attempt, more), records
 
@@ -328,7 +197,7 @@ def commit(
             records,
         ),
     )
-    done = attempt.converged & ~attempt.search.open & ~attempt.looking
+    done = attempt.converged & ~attempt.search.under_way & ~attempt.looking
     following = lambda state: _next_step(context, state, step, end)
     return jax.lax.cond(done, following, lambda state: state, state)
 

@@ -1,7 +1,9 @@
-"""Milestones: the search within a step for the time at which an observable crosses a level.
+"""Milestones: the search within a step for the times at which observables cross their levels.
 
-A crossing is seen at the step's ends and located by a bracketing root search: at each
-trial time all neurons are taken there with the step's pulls. Steps do not depend on it.
+A crossing is seen at the step's ends. It is located by looking at the neurons at several times
+within the step, taken with its pulls, for all milestones at once: of what is seen there the
+nearest change of sign brackets the crossing anew, and interpolation says where to look next.
+Steps do not depend on it.
 """
 
 import equinox as eqx
@@ -12,8 +14,15 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._trees import choose
 from ..method.frame import Neurons
 
-# Every third trial halves the bracket: by then it is below the rounding of a step's length.
-_MAX_TRIALS = 200
+# Looks at one milestone in one iteration. Two are put beside where it is expected, and the others
+# divide the bracket evenly: nobody waits for longer than an observable that jumps does.
+_LOOKS = 6
+_EVENLY = _LOOKS - 2
+# How many of what is known about it are interpolated. With six instead of four a smooth observable
+# takes three rounds instead of four.
+_POINTS = 6
+# By then the even looks alone have narrowed the bracket below the rounding of a step's length.
+_MAX_ROUNDS = 32
 
 
 class Records(eqx.Module):
@@ -78,83 +87,135 @@ class StepInterval(eqx.Module):
     unit: Float[Array, ""]
     length: Float[Array, ""]
 
+    def finest(self, offset: Float[Array, " milestones"]) -> Float[Array, " milestones"]:
+        """Return how finely times at such an offset from the step's start are told apart."""
+        resolution = 4 * jnp.finfo(self.start.dtype).eps
+        return resolution * (jnp.abs(self.start) / self.unit + offset)
+
 
 class EventSearch(eqx.Module):
-    """The search for milestones within a step: the bracket of one root at a time.
+    """The search for milestones within a step: a bracket of each, and where it is expected.
+
+    Offsets are from the step's start, in its unit.
 
     Attributes:
-        index: Which milestone; -1 if there is nothing to look for.
-        low: Before the root, as an offset from the step's start in its unit.
+        open: Which milestones are looked for.
+        low: Before the crossing.
         high: Behind it.
-        low_value: Observable minus level at `low`, halved as in Illinois's method.
+        low_value: Observable minus level at `low`.
         high_value: The same at `high`.
-        trials: How often was looked.
+        guess: Where the crossing is expected.
+        doubt: By how much that may be off.
+        rounds: How often was looked.
         end_value: Observables minus levels at the step's end.
+        landing: Whether all are found, and the next iteration goes to where the run ends.
     """
 
-    index: Int[Array, ""]
-    low: Float[Array, ""]
-    high: Float[Array, ""]
-    low_value: Float[Array, ""]
-    high_value: Float[Array, ""]
-    trials: Int[Array, ""]
+    open: Bool[Array, " milestones"]
+    low: Float[Array, " milestones"]
+    high: Float[Array, " milestones"]
+    low_value: Float[Array, " milestones"]
+    high_value: Float[Array, " milestones"]
+    guess: Float[Array, " milestones"]
+    doubt: Float[Array, " milestones"]
+    rounds: Int[Array, ""]
     end_value: Float[Array, " milestones"]
+    landing: Bool[Array, ""]
 
     @classmethod
     def none(cls, milestones: int, dtype) -> "EventSearch":
         """Return a search for nothing."""
-        zero, nothing = jnp.zeros((), jnp.int32), jnp.zeros((), dtype)
-        return cls(zero - 1, nothing, nothing, nothing, nothing, zero, jnp.zeros(milestones, dtype))
+        zero, no = jnp.zeros(milestones, dtype), jnp.zeros(milestones, bool)
+        rounds = jnp.zeros((), jnp.int32)
+        return cls(no, zero, zero, zero, zero, zero, zero, rounds, zero, jnp.array(False))
+
+    @classmethod
+    def between_ends(
+        cls, crossed: Bool[Array, " milestones"], low_value, high_value, interval: StepInterval
+    ) -> "EventSearch":
+        """Return the search for what is crossed between the ends of a step."""
+        low = jnp.zeros_like(low_value)
+        high = jnp.broadcast_to(interval.length, low.shape)
+        guess, doubt = _secant(low, high, low_value, high_value)
+        rounds, no = jnp.zeros((), jnp.int32), jnp.array(False)
+        return cls(crossed, low, high, low_value, high_value, guess, doubt, rounds, high_value, no)
 
     @property
-    def open(self) -> Bool[Array, ""]:
-        """Whether there is something left to look for."""
-        return self.index >= 0
+    def under_way(self) -> Bool[Array, ""]:
+        """Whether the step has to be looked into again."""
+        return jnp.any(self.open) | self.landing
 
-    def trial(self) -> Float[Array, ""]:
-        """Return where to look next: regula falsi, and every third time the middle."""
-        gap = self.high_value - self.low_value
-        slope = jnp.where(gap == 0, 1.0, gap)
-        secant = self.low - self.low_value * (self.high - self.low) / slope
-        middle = 0.5 * (self.low + self.high)
-        inside = (secant > self.low) & (secant < self.high)
-        return jnp.where(inside & (self.trials % 3 != 2), secant, middle)
+    def trials(self) -> Float[Array, "milestones looks"]:
+        """Return when to look next, in order."""
+        even = jnp.arange(1.0, _EVENLY + 1, dtype=self.low.dtype) / (_EVENLY + 1)
+        spread = self.low[:, None] + (self.high - self.low)[:, None] * even[None]
+        about = jnp.stack([self.guess - self.doubt, self.guess + self.doubt], axis=1)
+        about = jnp.clip(about, self.low[:, None], self.high[:, None])
+        return jnp.sort(jnp.concatenate([spread, about], axis=1), axis=1)
 
 
-def search_events(
+def num_trials(milestones: int) -> int:
+    """Return how many looks an iteration takes for so many milestones."""
+    return milestones * _LOOKS
+
+
+def begin_search(
+    records: Records,
+    interval: StepInterval,
+    end_value: Float[Array, " milestones"],
+    directions: Int[Array, " milestones"],
+    converged: Bool[Array, ""],
+) -> EventSearch:
+    """Return the search for what is crossed within a step, if it is as it will stay."""
+    crosses = crossed(records, end_value, directions) & converged
+    return EventSearch.between_ends(crosses, records.value, end_value, interval)
+
+
+def go_on_searching(
     search: EventSearch,
     records: Records,
     interval: StepInterval,
-    value: Float[Array, " milestones"],
-    directions: Int[Array, " milestones"],
-    searching: Bool[Array, ""],
-    converged: Bool[Array, ""],
-) -> tuple[EventSearch, Records, Int[Array, ""]]:
-    """Use what observables are somewhere in a step, and decide where to look next.
+    values: Float[Array, "milestones looks"],
+    until: int | None,
+) -> tuple[EventSearch, Records]:
+    """Use what observables are at `search.trials()`, and decide where to look next.
 
     Args:
         search: The search so far.
         records: The records so far.
         interval: The step.
-        value: Observables minus levels: at `search.trial()` if `searching`, else at the end.
-        directions: In which direction each milestone is to be crossed.
-        searching: Whether the search is under way.
-        converged: Whether the step is as it will stay.
+        values: Observables minus levels there.
+        until: The milestone at which the run ends, if it does at one.
 
     Returns:
-        The search, the records, and which milestone's crossing `value` is the earliest known
-        place behind; -1 for none.
+        The search, and the records with the times of what has been found.
     """
-    learnt, narrowed, is_behind = _learn(records, search, value, interval)
-    behind = jnp.where(searching & is_behind, search.index, -1)
-    end_value = jnp.where(searching, search.end_value, value)
-    records, search = choose(searching, (learnt, narrowed), (records, search))
-    search = eqx.tree_at(lambda s: s.end_value, search, end_value)
-    search = _next_search(search, crossed(records, end_value, directions), records, interval)
-    search = eqx.tree_at(lambda s: s.index, search, jnp.where(converged, search.index, -1))
-    done = converged & ~search.open
-    passed = jnp.where(done, end_value, records.value)
-    return search, eqx.tree_at(lambda r: r.value, records, passed), behind
+    times = jnp.concatenate([search.low[:, None], search.trials(), search.high[:, None]], axis=1)
+    values = jnp.concatenate(
+        [search.low_value[:, None], values, search.high_value[:, None]], axis=1
+    )
+    # A value of zero ends nothing: an observable that jumps may rest on its level.
+    before = jnp.sign(values) == jnp.sign(search.low_value)[:, None]
+    behind = jnp.maximum(jnp.argmin(before, axis=1), 1)
+    at = lambda rows, index: jnp.take_along_axis(rows, index[:, None], axis=1)[:, 0]
+    low, high = at(times, behind - 1), at(times, behind)
+    low_value, high_value = at(values, behind - 1), at(values, behind)
+    finest, rounds = interval.finest(high), search.rounds + 1
+    guess, doubt = _interpolated(times, values, behind)
+    lost = ~((guess >= low) & (guess <= high) & jnp.isfinite(doubt))
+    secant = _secant(low, high, low_value, high_value)
+    guess, doubt = choose(lost, secant, (guess, doubt))
+    found = search.open & ((high - low <= finest) | (rounds >= _MAX_ROUNDS))
+    time = jnp.where(found, interval.start + interval.unit * high, records.time)
+    still = search.open & ~found
+    lands = jnp.array(False)
+    if until is not None:
+        lands = ~search.landing & ~jnp.any(still) & jnp.isfinite(time[until])
+    doubt = jax.lax.stop_gradient(jnp.maximum(doubt, 0.25 * finest))
+    found_so_far = EventSearch(
+        still, low, high, low_value, high_value, guess, doubt, rounds, search.end_value, lands
+    )
+    return found_so_far, eqx.tree_at(lambda r: r.time, records, time)
 
 
 def crossed(records: Records, end_value, directions) -> Bool[Array, " milestones"]:
@@ -165,44 +226,32 @@ def crossed(records: Records, end_value, directions) -> Bool[Array, " milestones
     return hit & ~jnp.isfinite(records.time)
 
 
-def _learn(records: Records, search: EventSearch, value, interval: StepInterval):
-    """Narrow the bracket by what was seen, and tell which end; write the time down once found."""
-    target = search.trial()
-    here = value[jnp.maximum(search.index, 0)]
-    before = jnp.sign(here) == jnp.sign(search.low_value)
-    search = EventSearch(
-        search.index,
-        jnp.where(before, target, search.low),
-        jnp.where(before, search.high, target),
-        # Illinois: the end that stays counts half, so that both ends move.
-        jnp.where(before, here, 0.5 * search.low_value),
-        jnp.where(before, 0.5 * search.high_value, here),
-        search.trials + 1,
-        search.end_value,
-    )
-    resolution = 4 * jnp.finfo(interval.start.dtype).eps
-    finest = resolution * (jnp.abs(interval.start) / interval.unit + search.high)
-    narrow = search.high - search.low <= finest
-    # A value of zero ends nothing: an observable that jumps may rest on its level.
-    found = narrow | (search.trials >= _MAX_TRIALS)
-    time = interval.start + interval.unit * search.high
-    slot = jnp.where(found & search.open, search.index, value.shape[0])
-    times = records.time.at[slot].set(time, mode="drop")
-    records = eqx.tree_at(lambda r: r.time, records, times)
-    search = eqx.tree_at(lambda s: s.index, search, jnp.where(found, -1, search.index))
-    return records, search, ~before
+def _secant(low, high, low_value, high_value):
+    """Return where a line between the ends of brackets is zero, and by how much that may be off."""
+    gap = high_value - low_value
+    share = -low_value / jnp.where(gap == 0, 1.0, gap)
+    share = jnp.where((share >= 0) & (share <= 1), share, 0.5)
+    width = high - low
+    return low + share * width, 0.125 * jax.lax.stop_gradient(width)
 
 
-def _next_search(search: EventSearch, crossed, records: Records, interval: StepInterval):
-    """Keep the search that is under way, or start that of the next crossed milestone."""
-    following = jnp.argmax(crossed).astype(search.index.dtype)
-    start = EventSearch(
-        following,
-        jnp.zeros_like(interval.length),
-        interval.length,
-        records.value[following],
-        search.end_value[following],
-        jnp.zeros_like(search.trials),
-        search.end_value,
-    )
-    return choose(~search.open & jnp.any(crossed), start, search)
+def _interpolated(times, values, behind):
+    """Return where times as a polynomial of the values nearest to a bracket say that these vanish.
+
+    That is Neville's scheme. By how much it may be off is told by what its last point changes.
+    """
+    first = jnp.clip(behind - _POINTS // 2, 0, times.shape[1] - _POINTS)
+    index = first[:, None] + jnp.arange(_POINTS, dtype=first.dtype)[None]
+    value = jnp.take_along_axis(values, index, axis=1)
+    time = jnp.take_along_axis(times, index, axis=1)
+    single, last, guess = True, time, time
+    for degree in range(1, _POINTS):
+        low, high = value[:, :-degree], value[:, degree:]
+        gap, same = low - high, time[:, degree:] == time[:, :-degree]
+        # A time that was looked at twice counts once; one value at two times says nothing.
+        single = single & jnp.all((gap != 0) | same, axis=1)
+        between = (low * guess[:, 1:] - high * guess[:, :-1]) / jnp.where(gap == 0, 1.0, gap)
+        last, guess = guess, jnp.where(gap == 0, guess[:, 1:], between)
+    change = jax.lax.stop_gradient(jnp.max(jnp.abs(last - guess), axis=1))
+    # Twice that: a crossing just outside would have to be enclosed by the even looks.
+    return guess[:, 0], jnp.where(single, 2 * change, jnp.inf)

@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 
 from ..method.constant_pulls import Boost
 from ..method.frame import Frame, Neurons
+from ..step.neurons import Arrival
+from ..step.quiet import Quiet
 from ..surface.modes import Modes, reconciled
-from ..surface.neurons import Arrival
-from ..surface.quiet import Quiet
 from ..surface.slides import onto_slides
 
 

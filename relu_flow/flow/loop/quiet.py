@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..surface.quiet import Quiet, quiet_length
-from ..surface.step import Step
-from ..surface.step_size import StepSize
+from ..step.quiet import Quiet, quiet_length
+from ..step.step import Step
+from ..step.step_size import StepSize
 from ..tolerances import eps
 from .context import Context, step_end
 from .milestones import Records, crossed

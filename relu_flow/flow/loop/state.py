@@ -11,9 +11,9 @@ from ..method.field import weight_sizes
 from ..method.frame import Neurons
 from ..method.stiffness import Pace
 from ..results import RESULTS
+from ..step.neurons import Counts
+from ..step.step_size import StepSize
 from ..surface.initial import initial_modes
-from ..surface.neurons import Counts
-from ..surface.step_size import StepSize
 from ..trajectory import SwitchLog
 from .context import Context
 from .dense import History

@@ -249,7 +249,7 @@ def stop_if_stationary(
     Returns:
         The proposal and the rates, both without motion if the network is at rest.
     """
-    # Summed as `surface/quiet.py` does, lest a quiet step find nobody to move.
+    # Summed as `step/quiet.py` does, lest a quiet step find nobody to move.
     pull = proposal.series.pull[0]
     felt = jnp.where(jnp.abs(pull) > noise, pull, 0.0)
     drive = project((frozen.active * felt[None]) @ frame.inputs, frozen, frame)

@@ -231,7 +231,7 @@ class Taylor(dfx.AbstractSolver):
             16, 13 with 20 and 10 with 24, these in 0.76 and 0.69 of the time of the first.
         stiff: Whether `relu_flow.solve` may take collocation steps (`method/collocation.py`)
             where stiffness limits the series.
-        quiet: Whether it may take steps in closed form (`surface/quiet.py`) where all that moves
+        quiet: Whether it may take steps in closed form (`step/quiet.py`) where all that moves
             is too small for the outputs.
     """
 

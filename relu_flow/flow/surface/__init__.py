@@ -1,1 +1,1 @@
-"""What happens at hyperplanes: modes, crossings, and neurons taken through a step."""
+"""What happens at hyperplanes: modes, what keeps them, and Filippov's rule where they change."""

@@ -87,12 +87,16 @@ def test_neurons_that_live_are_as_many_as_asked_for():
     assert list(alive) == [True] * 5 + [False] * 4
 
 
+# The experiment compiles programs of its own, for a minute; that results are kept is also tested on
+# an experiment of the first paper.
+@pytest.mark.slow
 def test_times_at_several_angles_are_those_of_the_planar_model(kept):
     """Assert escape and t_3 of the flow against an integration of the planar ODE by scipy."""
     for heavy, angle, *times in kept[0].data["flow"].to_numpy():
         np.testing.assert_allclose(times, planar(heavy, angle)[0][1:3], rtol=1e-4)
 
 
+@pytest.mark.slow  # as above
 def test_second_run_keeps_what_is_there(kept, capsys):
     """Assert that nothing is solved again: the same numbers, data file untouched."""
     first, run, folder = kept

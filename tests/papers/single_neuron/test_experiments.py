@@ -25,6 +25,9 @@ def cohesion(tmp_path_factory):
     return found["cohesion"], out
 
 
+# The experiment compiles programs of its own, for a minute; that results are kept is also tested on
+# an experiment of the first paper.
+@pytest.mark.slow
 def test_angles_of_the_limit_fall_by_four_a_step(cohesion):
     """Assert the published factor of 4.00, from angles over seven orders of magnitude."""
     findings, _ = cohesion
@@ -36,6 +39,7 @@ def test_angles_of_the_limit_fall_by_four_a_step(cohesion):
     assert row.published == "4.00 in its tables"
 
 
+@pytest.mark.slow  # as above
 def test_results_are_kept(cohesion, capsys):
     """Assert that later calls compute nothing, and give the same table and data.
 

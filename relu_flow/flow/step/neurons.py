@@ -15,28 +15,23 @@ from ..._series import evaluate, shift_matrix
 from ..._trees import choose
 from ...model.switch import ACTIVE
 from ..method.correction import no_correction, projected_beyond
-from ..method.field import Frozen, Weights, project
+from ..method.field import Weights
 from ..method.frame import Frame
-from ..method.taylor import expand_driven, trusted_length
+from ..surface.filippov import Decision, resolve
+from ..surface.modes import Modes, entry
+from ..surface.pulls import Pulls
+from ..surface.slides import dependent
 from ..tolerances import AT_ZERO, BEHIND, GRAZING, VANISHED, eps
 from ..trajectory import SwitchLog
-from .constraints import Motion, constraints
-from .filippov import Decision, resolve
 from .influence import Influence, latest_decision
-from .modes import Modes, entry
-from .pulls import Pulls
-from .roots import FirstViolation, first_violation
-from .slides import dependent
-from .step import Step, heights_at, scaled_bernstein, series_size, slacks_at, speeds_at
+from .step import Step, heights_at, series_size, slacks_at, speeds_at
+from .travellers import Meeting, Travellers, expanded, meet
 from .zero import at_rest, must_leave, spanned, straight_on, vanishes
 
 # On a CPU more neurons at a time cost more arithmetic than they save rounds: at width 1000 with
 # 100 samples 8 / 64 / 512 take 9.0 / 11.7 / 17.2 s. (On an H200 8 / 64 / 1024 take 4.9 / 1.6 /
 # 0.46 s, but a batch of 1024 small networks half as fast with 50 as with 8.)
 _AT_A_TIME = 8
-# After so many decisions at one instant any of the hyperplanes that are wrong is next, and no more
-# the first: where four of rank two meet, that went round for ever.
-_IN_ORDER = 16
 
 
 class Counts(eqx.Module):
@@ -108,48 +103,6 @@ class Arrival(eqx.Module):
     decide_by: Float[Array, ""]
 
 
-class _Travellers(eqx.Module):
-    """Neurons on their way through a step; the axis `width` counts them.
-
-    `clock` is the time since the step's start about which the series are expanded, `trusted`
-    how far they are, `logged` the modes whose changes have been written down, `tries` how often
-    a neuron has been decided about at this very instant.
-    """
-
-    clock: Float[Array, " width"]
-    trusted: Float[Array, " width"]
-    inner: Float[Array, "order width features"]
-    outer: Float[Array, "order width"]
-    limits: Float[Array, "width constraints order"]
-    modes: Modes
-    logged: Int[Array, "width samples"]
-    tries: Int[Array, " width"]
-
-    def take(self, chosen: Int[Array, " taken"]) -> "_Travellers":
-        """Return some of the neurons."""
-        rows = lambda array: jnp.take(array, chosen, axis=0, mode="clip")
-        columns = lambda array: jnp.take(array, chosen, axis=1, mode="clip")
-        return _Travellers(
-            rows(self.clock), rows(self.trusted), columns(self.inner), columns(self.outer),
-            rows(self.limits), jax.tree.map(rows, self.modes), rows(self.logged), rows(self.tries),
-        )  # fmt: skip
-
-    def put(self, chosen: Int[Array, " taken"], some: "_Travellers") -> "_Travellers":
-        """Return all neurons, some of them replaced; an index of `width` puts nothing."""
-        rows = lambda array, new: array.at[chosen].set(new, mode="drop")
-        columns = lambda array, new: array.at[:, chosen].set(new, mode="drop")
-        return _Travellers(
-            rows(self.clock, some.clock), rows(self.trusted, some.trusted),
-            columns(self.inner, some.inner), columns(self.outer, some.outer),
-            rows(self.limits, some.limits), jax.tree.map(rows, self.modes, some.modes),
-            rows(self.logged, some.logged), rows(self.tries, some.tries),
-        )  # fmt: skip
-
-    def limit(self, index: Int[Array, " width"]) -> Float[Array, "order width"]:
-        """Return one constraint of each."""
-        return jnp.take_along_axis(self.limits, index[:, None, None], axis=1)[:, 0].T
-
-
 def pass_through(
     frame: Frame,
     constrained: ConstrainedStep,
@@ -175,7 +128,7 @@ def pass_through(
     """
     step, limits = constrained.step, constrained.limits
     width, samples = step.series.outer.shape[1], frame.inputs.shape[0]
-    state = _Travellers(
+    state = Travellers(
         clock=jnp.zeros(width, length.dtype),
         trusted=jnp.broadcast_to(length, (width,)),
         inner=step.series.inner,
@@ -234,36 +187,12 @@ def _straight(frame: Frame, constrained: ConstrainedStep, length, log, counts, l
     )
 
 
-class _Meeting(eqx.Module):
-    """Neurons at their next switch, or as far as their series or the step reach.
-
-    Attributes:
-        first: The first violation of each.
-        switches: Whether there is one.
-        moved: Time since they were expanded.
-        clock: Time since the step's start.
-        arrived: Whether they are at the end of the step.
-        inner: Inner weights there.
-        outer: Outer weights there.
-        pulls: The pulls, expanded about that time.
-    """
-
-    first: FirstViolation
-    switches: Bool[Array, " taken"]
-    moved: Float[Array, " taken"]
-    clock: Float[Array, " taken"]
-    arrived: Bool[Array, " taken"]
-    inner: Float[Array, "taken features"]
-    outer: Float[Array, " taken"]
-    pulls: Pulls
-
-
 def _round(
     frame: Frame,
     constrained: ConstrainedStep,
     length,
     chosen,
-    old: _Travellers,
+    old: Travellers,
     arrival: Arrival,
     record,
     looks: Float[Array, " looks"],
@@ -272,7 +201,7 @@ def _round(
     step = constrained.step
     live = chosen < arrival.weights[1].shape[0]
     rates = jax.tree.map(lambda array: jnp.take(array, chosen, 0, mode="clip"), step.rates)
-    meeting = _meet(step, length, live, old)
+    meeting = meet(step, length, live, old)
     change, modes = _switch(frame, constrained.influence, old, meeting)
     way = series_size(old.inner, meeting.moved)
     at_zero = vanishes(frame, old.modes, meeting.inner, way, change.independent)
@@ -284,7 +213,7 @@ def _round(
         change.unsure,
     )  # fmt: skip
     by = jnp.min(jnp.where(meeting.switches & ~at_zero, by, jnp.inf))
-    new, finished, wrong = _expanded(frame, step, length, rates, meeting, modes, inner, old.tries)
+    new, finished, wrong = expanded(frame, step, length, rates, meeting, modes, inner, old.tries)
     # A change of modes is final unless it is found wrong at the same instant.
     final = (finished | ~wrong) & live
     new = eqx.tree_at(lambda n: n.logged, new, jnp.where(final[:, None], modes.side, old.logged))
@@ -316,12 +245,16 @@ def _round(
 
 
 def _seen(inner, outer, since: Float[Array, "looks width"]):
-    """Return weights at several times since their expansion."""
+    """Return weights at several times since their expansion; `inf` stands for any time."""
+    wanted = jnp.isfinite(since)
     at = lambda t: (evaluate(inner, t[:, None]), evaluate(outer, t))
-    return jax.vmap(at)(since)
+    look = lambda: jax.vmap(at)(jnp.where(wanted, since, 0.0))
+    here = jnp.broadcast_to(inner[0], (since.shape[0], *inner[0].shape))
+    anywhere = lambda: (here, jnp.broadcast_to(outer[0], since.shape))
+    return jax.lax.cond(jnp.any(wanted), look, anywhere) if since.shape[0] else anywhere()
 
 
-def _seen_from(new: _Travellers, looks: Float[Array, " looks"], chosen, seen):
+def _seen_from(new: Travellers, looks: Float[Array, " looks"], chosen, seen):
     """Return what is seen of all neurons, that of some from their last switch on replaced."""
     if not looks.shape[0]:
         return seen
@@ -335,32 +268,7 @@ def _seen_from(new: _Travellers, looks: Float[Array, " looks"], chosen, seen):
     )
 
 
-def _meet(step: Step, length, live, old: _Travellers) -> _Meeting:
-    """Find where each neuron's modes are wrong next, and take it there."""
-    ahead = jnp.minimum(old.trusted, length - old.clock)
-    scaled, bernstein = scaled_bernstein(old.limits, ahead)
-    first = jax.vmap(first_violation)(scaled, bernstein)
-    any_wrong = _any_of(bernstein[..., 0] < 0, old.tries)
-    index = jnp.where((first.time == 0) & (old.tries > _IN_ORDER), any_wrong, first.index)
-    first = eqx.tree_at(lambda f: f.index, first, index)
-    switches = jnp.isfinite(first.time) & live
-    moved = jnp.where(switches, first.time, 1.0) * ahead
-    inner, outer = evaluate(old.inner, moved[:, None]), evaluate(old.outer, moved)
-    arrived = ~switches & (ahead >= length - old.clock)
-    clock = jnp.where(arrived, length, old.clock + moved)
-    return _Meeting(first, switches, moved, clock, arrived, inner, outer, step.pulls_at(clock))
-
-
-def _any_of(wrong: Bool[Array, "taken constraints"], tries: Int[Array, " taken"]):
-    """Return for each neuron one of its constraints that are wrong, another each time."""
-    order = jnp.cumsum(wrong, axis=1, dtype=jnp.int32)
-    # Knuth's multiplicative hash: in turn they might go round as well.
-    number = (tries.astype(jnp.uint32) * jnp.uint32(2654435761)) >> 16
-    which = number.astype(jnp.int32) % jnp.maximum(order[:, -1], 1)
-    return jnp.argmax(order > which[:, None], axis=1)
-
-
-def _switch(frame: Frame, influence: Influence, old: _Travellers, meeting: _Meeting):
+def _switch(frame: Frame, influence: Influence, old: Travellers, meeting: Meeting):
     """Apply the rule at the hyperplane to the neurons that switch."""
     index, moved, inner = meeting.first.index, meeting.moved, meeting.inner
     height = heights_at(frame, old.modes, old.limits, moved)
@@ -386,7 +294,7 @@ def _switch(frame: Frame, influence: Influence, old: _Travellers, meeting: _Meet
     return change, choose(meeting.switches, change.modes, modes)
 
 
-def _through_zero(frame: Frame, old: _Travellers, meeting: _Meeting, modes: Modes, at_zero):
+def _through_zero(frame: Frame, old: Travellers, meeting: Meeting, modes: Modes, at_zero):
     """Let those that have come to zero rest there, or go straight on."""
     inner = jnp.where(at_zero[:, None] & spanned(frame)[None], 0.0, meeting.inner)
     size = jnp.max(jnp.abs(old.modes.height) / frame.norms[None], axis=1)
@@ -397,28 +305,7 @@ def _through_zero(frame: Frame, old: _Travellers, meeting: _Meeting, modes: Mode
     return modes, jnp.where(through[:, None], inner - AT_ZERO * BEHIND * old.inner[0], inner)
 
 
-def _expanded(
-    frame: Frame, step: Step, length, rates: Frozen, meeting: _Meeting, modes, inner, tries
-):
-    """Expand neurons about where they are; tell who gets to the end, and whose modes are wrong."""
-    rates = Frozen(
-        rates.active, modes.slides, modes.dual, rates.amplitude, rates.inner_rate, rates.outer_rate
-    )
-    pull = meeting.pulls.total
-    drive = ((modes.side == ACTIVE).astype(pull.dtype)[None] * pull) @ frame.inputs
-    series = expand_driven((inner, meeting.outer), project(drive, rates, frame), rates)
-    motion = Motion(meeting.pulls, series[1], rates.inner_rate, drive)
-    limits = constraints(frame, modes, motion)
-    trusted = trusted_length(*series, step.tolerance, frame.train_outer)
-    left = length - meeting.clock
-    _, bernstein = scaled_bernstein(limits, left)
-    clear = ~jnp.any(bernstein < 0, axis=(1, 2)) & (trusted >= left)
-    tries = jnp.where(meeting.switches & (meeting.moved == 0), tries + 1, 0)
-    new = _Travellers(meeting.clock, trusted, *series, limits, modes, modes.side, tries)
-    return new, clear | meeting.arrived, jnp.any(bernstein[..., 0] < 0, axis=1)
-
-
-def _count(counts: Counts, meeting: _Meeting, change: Decision, live, at_zero) -> Counts:
+def _count(counts: Counts, meeting: Meeting, change: Decision, live, at_zero) -> Counts:
     """Count what was met in a round."""
     grazing = meeting.switches & (change.transversality < GRAZING)
     touches = meeting.first.touches
@@ -437,15 +324,15 @@ def _beyond(
     constrained: ConstrainedStep,
     length,
     amplitude,
-    old: _Travellers,
-    new: _Travellers,
+    old: Travellers,
+    new: Travellers,
     moved,
     live,
 ):
     """Project what those taken put out on their new course beyond what they did on the old."""
     amplitude = jnp.where(live, amplitude, 0.0)[:, None]
 
-    def outputs(some: _Travellers, offset: Float[Array, "taken nodes"]):
+    def outputs(some: Travellers, offset: Float[Array, "taken nodes"]):
         inner = evaluate(some.inner[:, :, None, :], offset[..., None])
         outer = evaluate(some.outer[:, :, None], offset)
         active = (some.modes.side == ACTIVE).astype(offset.dtype)[:, None, :]

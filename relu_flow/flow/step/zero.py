@@ -23,9 +23,9 @@ from ..._series import evaluate
 from ..._trees import choose
 from ...model.switch import INACTIVE
 from ..method.frame import Frame
+from ..surface.modes import Modes, sides_of
 from ..tolerances import AT_ZERO, BEHIND, GRAZING, OUTSIDE, VANISHED, eps
 from .hull import Nearest, nearest
-from .modes import Modes, sides_of
 from .step import Step
 
 # Halvings of a step until the time at which zero is left is known to rounding.

@@ -23,8 +23,8 @@ from ..method.constant_pulls import Boost
 from ..method.field import project
 from ..method.frame import Frame, Neurons
 from ..method.proposal import driven
-from .constraints import Motion, certain, normal_push, slide_doubts
-from .pulls import Pulls
+from ..surface.constraints import Motion, certain, normal_push, slide_doubts
+from ..surface.pulls import Pulls
 from .step import Step
 from .step_size import SWITCH_SHARE, StepSize
 

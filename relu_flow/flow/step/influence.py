@@ -14,8 +14,8 @@ from ..._series import evaluate
 from ...model.switch import ACTIVE
 from ..method.field import Weights
 from ..method.frame import Frame
+from ..surface.modes import Modes, entry
 from ..tolerances import CUT, LEFT, PEAK, SHORTEST, eps
-from .modes import Modes, entry
 from .step import Step, series_size
 from .step_size import StepSize
 

@@ -11,10 +11,10 @@ from ..method.collocation import num_nodes, product_on_step
 from ..method.field import Frozen, relative_size, weight_sizes
 from ..method.frame import Frame
 from ..method.taylor import Expansion
+from ..surface.constraints import Motion, constraints, series_product
+from ..surface.modes import Modes
+from ..surface.pulls import Pulls
 from ..tolerances import JUDGED, ROUNDING, eps, smallest
-from .constraints import Motion, constraints, series_product
-from .modes import Modes
-from .pulls import Pulls
 from .roots import deflate, to_bernstein
 
 # How many times longer than the time in which a neuron changes by its size a unit of time may be:

@@ -1,0 +1,113 @@
+"""Whether a step's pulls know of what its switches do, and what is changed if they do not.
+
+A step is expanded again until its correction converges and its pulls decide each of its switches;
+it is made shorter where they cannot (`step/influence.py`).
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from ..._trees import choose
+from ..step.influence import misleads
+from ..step.step import Step
+from ..step.step_size import StepSize, same_correction
+from ..tolerances import CUT, SHARP, SHORTEST, eps
+from .context import Context
+from .crossing import Crossed
+from .state import Attempt
+
+# Expansions in which a step's corrections have to converge before it is halved, and how often it
+# is halved before it is taken, and counted, as it is.
+_EXPANSIONS, _HALVINGS = 5, 8
+
+
+def converge(
+    context: Context, attempt: Attempt, step: Step, size: StepSize, crossed: Crossed
+) -> tuple[Attempt, Bool[Array, ""]]:
+    """Decide whether the pulls know of what the switches do, and what to change if not.
+
+    Returns:
+        The attempt, and whether it was given up: taken as it is although it did not converge.
+    """
+    # Who looks into a step that has converged already changes nothing of it.
+    arrival, again = crossed.arrival, attempt.converged
+    expansions = attempt.expansions + (~again).astype(jnp.int32)
+    exhausted = expansions >= _EXPANSIONS * _HALVINGS
+    same = same_correction(arrival.correction, attempt.correction, size, context.rtol)
+    apart = size.corrects & ~again & ~same
+    undecided, before, alone = _undecided(context, step, size, crossed)
+    # A step that ends right behind its first switch is better taken without a correction.
+    drop = alone & undecided & crossed.influence.has_correction & ~again & ~exhausted
+    hidden = crossed.overlooked & ~again & ~apart & ~drop
+    undecided, early = undecided & ~again & ~apart & ~drop, undecided & apart
+    given_up = (apart | undecided | hidden) & exhausted
+    undecided, hidden = undecided & ~given_up, hidden & ~given_up
+    # That costs least where the pulls can be corrected. It is tried once, in the first expansion
+    # or after one that was cut: a correction that came out zero would be asked for again.
+    tell = undecided & ~crossed.influence.has_correction & ~alone & (expansions <= 2)
+    tell = tell | (hidden & ~size.corrects)
+    tell = tell & jnp.array(context.can_correct) & (step.stiff == 0)
+    cut = undecided & ~tell
+    done = (~apart | given_up) & ~undecided & ~drop & ~hidden
+    halved = apart & ~given_up & ~drop & (expansions % _EXPANSIONS == 0)
+    halved = halved | (hidden & ~tell & ~cut)
+    length = jnp.where(halved, 0.5 * size.length, size.length)
+    # What does not converge is cut at once where it would be cut if it did.
+    length = jnp.where(cut | (halved & early), jnp.minimum(before, length), length)
+    # Of the first switch there was but a bound. With a correction it would come at another time,
+    # since that spreads kinks to before them.
+    first = jnp.maximum(size.kinks_from, (1 - CUT) * jnp.minimum(arrival.first_switch, size.length))
+    first = jnp.where(again | crossed.influence.has_correction, size.kinks_from, first)
+    # What a step of another length does is not known.
+    found = jnp.where(halved | cut | drop, 0.0, arrival.correction)
+    new = Attempt(
+        expansions=expansions,
+        correction=jnp.where(done, attempt.correction, found),
+        size=eqx.tree_at(
+            lambda s: (s.length, s.corrects, s.kinks_from),
+            size,
+            (length, (size.corrects | tell) & ~drop & ~(cut & alone), first),
+        ),
+        stiff=step.stiff,
+        tried=attempt.tried | (step.sweeps > 0),
+        converged=done,
+        end=choose(again, attempt.end, crossed.point),
+        looking=attempt.looking,
+        search=attempt.search,
+    )
+    return new, given_up
+
+
+def _undecided(context: Context, step: Step, size: StepSize, crossed: Crossed):
+    """Return whether the step must be shorter for its pulls to decide its switches, and how short.
+
+    Where kinks decide a switch, the step ends right behind the first, so that the next one
+    knows of it; and a switch that is undecided even so is left to a step of its own. No switch
+    is taken to come earlier than it did without a correction: a correction spreads a kink to
+    before it, and so may move at once a preactivation that is smaller still. The bound was put
+    short of the switch by `CUT`.
+
+    Returns:
+        Both, and whether the step ends right behind its first switch already: then it is taken
+        without a correction, which tells when that comes, and ends as soon as that has come.
+    """
+    arrival, corrected = crossed.arrival, crossed.influence.has_correction
+    begun = jnp.abs(step.start / step.unit)
+    shortest = SHORTEST * eps(begun) * begun
+    # Powers of a shorter one, up to that of a series' order, would not be numbers.
+    least = jnp.maximum(shortest, SHARP * step.available)
+    floor = jnp.maximum((1 + 3 * CUT) * size.kinks_from, CUT * step.available)
+    behind = jnp.maximum((1 + CUT) * arrival.first_switch, floor)
+    longer = size.length > (1 + CUT) * behind
+    sharp = (1 + SHARP) * arrival.first_switch + shortest
+    sharpens = ~longer & ~corrected & (arrival.first_switch > least)
+    sharpens = sharpens & (size.length > (1 + SHARP) * sharp)
+    drops = corrected & (size.kinks_from > least) & (size.length <= (1 + CUT) * floor)
+    misled = misleads(
+        context.frame, step, crossed.influence, arrival.modes, arrival.speed, arrival.slack,
+        arrival.first_switch, size.length,
+    )  # fmt: skip
+    undecided = jnp.isfinite(arrival.decide_by) | (misled & (longer | sharpens | drops))
+    before = jnp.where(sharpens, sharp, arrival.decide_by)
+    return undecided, jnp.where(longer, behind, before), sharpens | drops

@@ -1,0 +1,71 @@
+"""Neurons taken through a step: what its switches do, where they end, what is seen on the way."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..step.influence import Influence, influence, overlooks
+from ..step.neurons import Arrival, ConstrainedStep, pass_through
+from ..step.step import Step, may_switch
+from ..step.step_size import StepSize
+from .context import Context
+from .point import Point, point_at
+from .state import State
+
+
+class Crossed(eqx.Module):
+    """What came of taking the neurons through a step, or into it.
+
+    Attributes:
+        influence: What the switches do to the pulls beyond what these were told.
+        arrival: Where the neurons are, and what happened on the way.
+        point: The same, without what rounding did to them.
+        overlooked: Whether that is more than was expected of their kinks.
+    """
+
+    influence: Influence
+    arrival: Arrival
+    point: Point
+    overlooked: Bool[Array, ""]
+
+
+def cross(
+    context: Context,
+    state: State,
+    step: Step,
+    limits: Float[Array, "width constraints order"],
+    size: StepSize,
+) -> Crossed:
+    """Take the neurons through the step, or to where a milestone is searched in it."""
+    frame, attempt = context.frame, state.attempt
+    offset, looks = where_to_look(context, state, size)
+    candidates = may_switch(limits, offset)
+    influenced = influence(frame, step, size, candidates, attempt.correction)
+    constrained = ConstrainedStep(step, limits, influenced, size.corrects)
+    arrival = pass_through(
+        frame, constrained, candidates, offset, state.log, state.counts, ~attempt.converged, looks
+    )
+    look = lambda: overlooks(
+        frame, step, size, influenced, candidates, arrival.weights, arrival.modes,
+        attempt.correction, context.rtol,
+    )  # fmt: skip
+    # Most steps have no switch, and who looks into one that has converged asks no more.
+    switching = jnp.any(candidates) & ~attempt.converged
+    overlooked = jax.lax.cond(switching, look, lambda: jnp.array(False))
+    return Crossed(influenced, arrival, point_at(frame, arrival, state.point.neurons), overlooked)
+
+
+def where_to_look(
+    context: Context, state: State, size: StepSize
+) -> tuple[Float[Array, ""], Float[Array, " looks"]]:
+    """Return how far to take the neurons, and when to look at them on the way; `inf` for never."""
+    search, until = state.attempt.search, context.options.until
+    times = state.records.next_times(context.ts, context.num_looks)
+    looks = (times - state.t) / state.unit
+    looks = jnp.where(looks > size.length, jnp.inf, looks)  # times of later steps
+    trials = jnp.where(state.attempt.searching, search.trials().ravel(), jnp.inf)
+    looks = jnp.concatenate([looks, trials])
+    if until is None:
+        return size.length, looks
+    return jnp.where(search.landing, search.high[until], size.length), looks
