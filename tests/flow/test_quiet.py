@@ -80,7 +80,7 @@ def test_milestones_and_networks_within_a_quiet_step():
     assert int(run.stats["quiet_steps"]) == int(run.stats["steps"]) < 80
 
 
-@pytest.mark.slow  # 40 s of compilation; derivatives of milestones: test_derivatives, test_milestones
+@pytest.mark.slow  # 40 s of compilation; `test_derivatives.py` has other milestones
 def test_derivatives_of_an_escape():
     """Assert the derivative of a milestone's time by the scale, through quiet steps."""
 
