@@ -102,28 +102,37 @@ def test_newton_solves_the_equations_of_the_stages(stretch):
     frozen, table = frozen.times(jnp.asarray(stretch)), collocation._table(NODES)
     outputs, quadrature = field.outputs(weights, frozen), jnp.asarray(table.quadrature)
     residual = np.random.default_rng(2).standard_normal((NODES, len(outputs)))
-    solve = collocation._newton(field, weights, frozen, outputs, quadrature, jnp.array(True))
+    solve = collocation._newton(
+        field, weights, frozen, outputs, quadrature, jnp.array(False), jnp.array(True)
+    )
+    stages = collocation._Stages.start(field.frame, outputs, weights, jnp.ones(NODES))
     slope = field.frame.loss.curvature(outputs, field.frame.targets)
     kernel = (
         collocation._kernel(field, weights, frozen) * slope[None] * field.frame.sample_weight[None]
     )
     system = np.eye(residual.size) + np.kron(table.quadrature, kernel)
     exact = np.linalg.solve(system, residual.ravel()).reshape(residual.shape)
-    np.testing.assert_allclose(solve(jnp.asarray(residual)), exact, atol=1e-12, rtol=0)
+    np.testing.assert_allclose(solve(jnp.asarray(residual), stages), exact, atol=1e-12, rtol=0)
 
 
-def test_products_on_a_step_are_those_at_its_nodes():
-    """Assert that a product of too high a degree is interpolated, and keeps its zeros at 0."""
+@pytest.mark.parametrize("warp", [0.0, 0.5])
+def test_products_on_a_step_are_those_at_its_nodes(warp):
+    """Assert that a product of too high a degree is interpolated, and keeps its zeros at 0.
+
+    Both in a time that runs evenly and in one that runs as an exponential.
+    """
     rng, length = np.random.default_rng(0), 3.0
     a, b = np.zeros((17, 2)), np.zeros((17, 2, 3))
     a[:9], b[:8] = rng.standard_normal((9, 2)), rng.standard_normal((8, 2, 3))
     b[:2, 1, 2], b[:, 0, 0] = 0.0, 0.0
     scale = length ** -np.arange(17.0)
     a, b = a * scale[:, None], b * scale[:, None, None]
-    found = collocation.product_on_step(jnp.asarray(a), jnp.asarray(b), jnp.asarray(length), NODES)
-    found = np.asarray(found)
-    at_nodes = (length * collocation._table(NODES).nodes)[:, None] ** np.arange(17)
+    a, b, *step = map(jnp.asarray, (a, b, length, warp))
+    found = np.asarray(collocation.product_on_step(a, b, step[0], step[1], NODES))
+    offsets = length * collocation._table(NODES).nodes
+    at_nodes = offsets[:, None] ** np.arange(17)
     exact = (at_nodes @ a)[..., None] * np.tensordot(at_nodes, b, axes=1)
+    exact = np.exp(warp * offsets)[:, None, None] * exact
     values = np.tensordot(at_nodes, found, axes=1)
     keeps = np.ones((2, 3), bool)
     keeps[1, 2] = False  # what is taken from its first powers is missing there
@@ -146,7 +155,8 @@ def test_a_fitted_sample_does_not_keep_steps_short(large, small, end):
     assert int(run.stats["stiff_steps"]) > 20
 
 
-def test_preactivations_on_a_step_are_those_of_its_weights():
+@pytest.mark.parametrize("warp", [0.0, 1e-3])
+def test_preactivations_on_a_step_are_those_of_its_weights(warp):
     """Assert that constraints, made of pulls and outer weights, follow the inner weights.
 
     Products of series cut off at their order do not, by 3e-13 at the end of this step, which is
@@ -162,7 +172,7 @@ def test_preactivations_on_a_step_are_those_of_its_weights():
     point, length = init(context, t0).point, jnp.asarray(700.0)
     step = expand_step(
         context, point, t0, jnp.ones(()), no_correction(2, float), length, length,
-        StiffTrial.again(length),
+        StiffTrial.again(length, jnp.asarray(warp)),
     )  # fmt: skip
     assert float(step.stiff) == 700.0
     limits = step_limits(context.frame, step)

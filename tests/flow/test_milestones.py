@@ -13,6 +13,7 @@ from relu_flow.flow.loop.milestones import (
     begin_search,
     go_on_searching,
 )
+from relu_flow.flow.method.clock import Clock
 from relu_flow.observe import observables
 
 START, UNIT, LENGTH = 3.0, 0.5, 0.8
@@ -27,6 +28,11 @@ OBSERVED = {
     "rests on its level": (lambda s: jnp.where(s < 0.5, 1.0, 0.0), 0.5),
 }
 ROUNDS = {"exponential": 4, "steep": 5, "kinked": 5, "tiny": 4, "at the end": 2}
+
+
+def step(start, unit, length, warp=0.0):
+    """Return a step's interval."""
+    return StepInterval(Clock(*map(jnp.asarray, (start, unit, warp))), jnp.asarray(length))
 
 
 def records(values):
@@ -51,7 +57,7 @@ def search_for(observed, interval):
 
 def test_crossings_are_found_to_rounding(unchecked):
     """Assert times to the rounding of the run's, of all at once, and in few rounds."""
-    interval = StepInterval(*map(jnp.asarray, (START, UNIT, LENGTH)))
+    interval = step(START, UNIT, LENGTH)
     times, rounds = search_for(list(OBSERVED.values()), interval)
     exact = START + UNIT * np.array([root for _, root in OBSERVED.values()])
     np.testing.assert_allclose(times, exact, rtol=4e-15)
@@ -60,9 +66,16 @@ def test_crossings_are_found_to_rounding(unchecked):
         assert taken <= ROUNDS.get(name, 23), name
 
 
+def test_crossings_in_a_tail_are_found_to_rounding(unchecked):
+    """Assert the time of a crossing where time runs as e^(2s), far from evenly."""
+    interval = step(0.0, 1.0, 3.0, warp=2.0)
+    times, _ = search_for([(lambda s: s - 1.7, 1.7)], interval)
+    np.testing.assert_allclose(times, np.expm1(3.4) / 2, rtol=4e-15)
+
+
 def test_the_first_of_several_crossings_is_found(unchecked):
     """Assert which of three is found, where looks have seen all."""
-    interval = StepInterval(*map(jnp.asarray, (0.0, 1.0, 1.0)))
+    interval = step(0.0, 1.0, 1.0)
     roots = 0.23, 0.52, 0.81
     wave = lambda s: (s - roots[0]) * (s - roots[1]) * (s - roots[2])
     times, _ = search_for([(wave, roots[0])], interval)
@@ -73,7 +86,7 @@ def test_derivative_of_a_crossing_is_that_of_its_closed_form(unchecked):
     """Assert d/da of the root log(a)/a of exp(-a s) - 1/a."""
 
     def time(a):
-        interval = StepInterval(*map(jnp.asarray, (0.0, 1.0, 1.0)))
+        interval = step(0.0, 1.0, 1.0)
         observed = [(lambda s: jnp.exp(-a * s) - 1 / a, None)]
         value = lambda s: jnp.stack([f(s) for f, _ in observed])
         before = records(value(jnp.array(0.0)))

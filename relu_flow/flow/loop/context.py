@@ -35,13 +35,6 @@ def num_looks(ts: Float[Array, " times"]) -> int:
     return times // _SHARE if times > _ENDS else 0
 
 
-def step_end(
-    t: Float[Array, ""], unit: Float[Array, ""], length: Float[Array, ""], stop: Float[Array, ""]
-) -> Float[Array, ""]:
-    """Return when a step from `t` ends, its length in its unit: at `stop` if it goes that far."""
-    return jnp.where(length >= (stop - t) / unit, stop, t + unit * length)
-
-
 class Options(eqx.Module):
     """What is asked of a solve; all that is static decides what is compiled.
 

@@ -61,15 +61,19 @@ def converge(
     first = jnp.where(again | crossed.influence.has_correction, size.kinks_from, first)
     # What a step of another length does is not known.
     found = jnp.where(halved | cut | drop, 0.0, arrival.correction)
+    # A step in a tail has no switch: it is begun again, as a series.
+    barred = (step.warp > 0) & crossed.switching & ~again
+    done, given_up = done & ~barred, given_up & ~barred
     new = Attempt(
-        expansions=expansions,
-        correction=jnp.where(done, attempt.correction, found),
+        expansions=jnp.where(barred, 0, expansions),
+        correction=jnp.where(done | barred, attempt.correction, found),
         size=eqx.tree_at(
             lambda s: (s.length, s.corrects, s.kinks_from),
             size,
             (length, (size.corrects | tell) & ~drop & ~(cut & alone), first),
         ),
         stiff=step.stiff,
+        warp=step.warp,
         tried=attempt.tried | (step.sweeps > 0),
         converged=done,
         end=choose(again, attempt.end, crossed.point),

@@ -22,12 +22,14 @@ class Crossed(eqx.Module):
         arrival: Where the neurons are, and what happened on the way.
         point: The same, without what rounding did to them.
         overlooked: Whether that is more than was expected of their kinks.
+        switching: Whether anybody may switch.
     """
 
     influence: Influence
     arrival: Arrival
     point: Point
     overlooked: Bool[Array, ""]
+    switching: Bool[Array, ""]
 
 
 def cross(
@@ -39,7 +41,7 @@ def cross(
 ) -> Crossed:
     """Take the neurons through the step, or to where a milestone is searched in it."""
     frame, attempt = context.frame, state.attempt
-    offset, looks = where_to_look(context, state, size)
+    offset, looks = where_to_look(context, state, step, size)
     candidates = may_switch(limits, offset)
     influenced = influence(frame, step, size, candidates, attempt.correction)
     constrained = ConstrainedStep(step, limits, influenced, size.corrects)
@@ -51,18 +53,20 @@ def cross(
         attempt.correction, context.rtol,
     )  # fmt: skip
     # Most steps have no switch, and who looks into one that has converged asks no more.
-    switching = jnp.any(candidates) & ~attempt.converged
-    overlooked = jax.lax.cond(switching, look, lambda: jnp.array(False))
-    return Crossed(influenced, arrival, point_at(frame, arrival, state.point.neurons), overlooked)
+    switching = jnp.any(candidates)
+    asks = switching & ~attempt.converged
+    overlooked = jax.lax.cond(asks, look, lambda: jnp.array(False))
+    point = point_at(frame, arrival, state.point.neurons)
+    return Crossed(influenced, arrival, point, overlooked, switching)
 
 
 def where_to_look(
-    context: Context, state: State, size: StepSize
+    context: Context, state: State, step: Step, size: StepSize
 ) -> tuple[Float[Array, ""], Float[Array, " looks"]]:
     """Return how far to take the neurons, and when to look at them on the way; `inf` for never."""
     search, until = state.attempt.search, context.options.until
     times = state.records.next_times(context.ts, context.num_looks)
-    looks = (times - state.t) / state.unit
+    looks = step.clock.offset_at(times)
     looks = jnp.where(looks > size.length, jnp.inf, looks)  # times of later steps
     trials = jnp.where(state.attempt.searching, search.trials().ravel(), jnp.inf)
     looks = jnp.concatenate([looks, trials])

@@ -32,6 +32,7 @@ class History(eqx.Module):
         correction: What switches do to the outputs within the step.
         length: How far the step goes.
         stiff: The length of the collocation step that it is, 0 if it is none.
+        warp: How time runs on it, 0 if evenly.
         quiet: Whether it is in closed form.
     """
 
@@ -41,6 +42,7 @@ class History(eqx.Module):
     correction: Float[Array, "steps degrees samples"]
     length: Float[Array, " steps"]
     stiff: Float[Array, " steps"]
+    warp: Float[Array, " steps"]
     quiet: Bool[Array, " steps"]
 
     @classmethod
@@ -54,7 +56,7 @@ class History(eqx.Module):
         times = jnp.full(rows, jnp.inf, dtype)
         corrections = spread(no_correction(point.modes.side.shape[1], dtype))
         quiet = jnp.zeros(rows, bool)
-        return cls(times, times, points, corrections, times, times, quiet)
+        return cls(times, times, points, corrections, times, times, times, quiet)
 
     def set(
         self,
@@ -65,6 +67,7 @@ class History(eqx.Module):
         correction: Float[Array, "degrees samples"],
         length: Float[Array, ""],
         stiff: Float[Array, ""],
+        warp: Float[Array, ""],
         quiet: Bool[Array, ""],
     ) -> "History":
         """Write down a step."""
@@ -80,6 +83,7 @@ class History(eqx.Module):
             put(self.correction, correction),
             put(self.length, length),
             put(self.stiff, stiff),
+            put(self.warp, warp),
             put(self.quiet, quiet),
         )
 
@@ -122,11 +126,11 @@ class DenseOutput(eqx.Module):
         slot = jnp.maximum(jnp.searchsorted(history.t, t, side="right") - 1, 0)
         point = history.point_at(slot, frame)
         start, unit, length = history.t[slot], history.unit[slot], history.length[slot]
-        again = StiffTrial.again(history.stiff[slot])
+        again = StiffTrial.again(history.stiff[slot], history.warp[slot])
         step = expand_step(
             context, point, start, unit, history.correction[slot], length, length, again
         )
-        offset = jnp.clip((t - start) / unit, 0.0, length)
+        offset = jnp.clip(step.clock.offset_at(t), 0.0, length)
 
         def series():
             return point_at(frame, _arrival(frame, step, offset), point.neurons)

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..method.clock import Clock
 from ..method.collocation import passed_on
 from ..method.correction import correction_series
 from ..method.field import Frozen, Weights
@@ -63,6 +64,7 @@ def expand_step(
     rest, change = apart(frame, outputs + series[0])
     rest = jnp.where(proposal.stiff > 0, 0.0, rest)
     first = jnp.where(proposal.stiff > 0, proposal.series.pull[0], change)
+    available = Clock(start, unit, proposal.warp).offset(left)
     return Step(
         series=proposal.series,
         rest=rest,
@@ -73,11 +75,12 @@ def expand_step(
         pull_error=inherited,
         noise=noise,
         trusted=proposal.trusted,
-        available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.length, left)),
+        available=jnp.where(proposal.stationary, left, jnp.minimum(proposal.length, available)),
         unit_factor=proposal.unit_factor,
         accepted=proposal.accepted,
         stationary=proposal.stationary,
         stiff=proposal.stiff,
+        warp=proposal.warp,
         sweeps=proposal.sweeps,
         start=start,
         unit=unit,

@@ -16,13 +16,13 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._trees import choose
 from ..._types import IntScalarLike
 from ...model.switch import INACTIVE
-from ..method.stiffness import StiffTrial
+from ..method.stiffness import Pace, StiffTrial
 from ..results import RESULTS
 from ..step.quiet import Quiet
 from ..step.step import Step, step_limits
 from ..step.step_size import StepSize, allowed_step_size
 from ..step.zero import leave_zero, rest_until
-from .context import Context, step_end
+from .context import Context
 from .convergence import converge
 from .crossing import Crossed, cross
 from .expansion import expand_step
@@ -48,7 +48,7 @@ def _pass_on(context: Context, state: State, step: Step, limits, size: StepSize)
     """Cross the present step as it was expanded, and commit it once it is done."""
     crossed = cross(context, state, step, limits, size)
     attempt, given_up = converge(context, state.attempt, step, size, crossed)
-    attempt, records, end = look_for_milestones(context, state, attempt, size, crossed)
+    attempt, records, end = look_for_milestones(context, state, step, attempt, size, crossed)
     attempt, records = look_at_times(context, state, attempt, crossed, records, end)
     return commit(context, state, step, crossed, attempt, records, end, given_up)
 
@@ -89,7 +89,8 @@ def expand(
     """Expand the present step; return it, its constraints, and how far it goes."""
     attempt = state.attempt
     left = (context.next_stop(state.records) - state.t) / state.unit
-    trial = StiffTrial.of(state.pace, left, attempt.expansions > 0, attempt.stiff)
+    decided, failed = attempt.expansions > 0, attempt.tried
+    trial = StiffTrial.of(state.pace, left, decided, failed, attempt.stiff, attempt.warp)
     step = expand_step(
         context, state.point, state.t, state.unit, attempt.correction, attempt.size.length, left,
         trial,
@@ -108,14 +109,14 @@ def expand(
 
 
 def look_for_milestones(
-    context: Context, state: State, attempt: Attempt, size: StepSize, crossed: Crossed
+    context: Context, state: State, step: Step, attempt: Attempt, size: StepSize, crossed: Crossed
 ) -> tuple[Attempt, Records, Float[Array, ""]]:
     """Look for milestones; return the attempt, the records, and when the step ends."""
     options, stop = context.options, context.next_stop(state.records)
-    end = step_end(state.t, state.unit, size.length, stop)
+    end = step.clock.end(size.length, stop)
     if not options.milestones:
         return attempt, state.records, end
-    interval = StepInterval(state.t, state.unit, size.length)
+    interval = StepInterval(step.clock, size.length)
 
     def begin():
         values = context.values(crossed.point.neurons)
@@ -254,6 +255,7 @@ def _next_step(
             attempt.correction,
             attempt.size.length,
             stiff,
+            jnp.zeros_like(stiff) if quiet else step.warp,
             jnp.array(quiet),
         )
     if context.ts.shape[0] and not context.num_looks:
@@ -261,7 +263,7 @@ def _next_step(
     return State(
         t=end,
         unit=unit,
-        pace=state.pace if quiet else state.pace.after(stiff > 0, attempt.tried),
+        pace=_next_pace(state, step, quiet),
         point=attempt.end,
         attempt=Attempt.new(attempt.end, len(context.options.milestones)),
         log=state.log,
@@ -272,6 +274,16 @@ def _next_step(
         history=history,
         initial_sides=state.initial_sides,
     )
+
+
+def _next_pace(state: State, step: Step, quiet: bool) -> Pace:
+    """Return which kind of step comes next."""
+    tried = state.attempt.tried | (step.sweeps > 0)
+    if quiet:
+        return state.pace.after_quiet(tried)
+    # One that was rejected is followed by a shorter one of its kind.
+    following = state.pace.after(step.stiff > 0, step.warp > 0, tried)
+    return choose(step.accepted, following, state.pace)
 
 
 def _judge(

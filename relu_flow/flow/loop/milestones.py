@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._trees import choose
+from ..method.clock import Clock
 from ..method.frame import Neurons
 
 # Looks at one milestone in one iteration. Two are put beside where it is expected, and the others
@@ -81,16 +82,16 @@ class Records(eqx.Module):
 
 
 class StepInterval(eqx.Module):
-    """One step seen from outside: where it starts, its unit of time, how far it goes."""
+    """One step seen from outside: what time it is within it, and how far it goes."""
 
-    start: Float[Array, ""]
-    unit: Float[Array, ""]
+    clock: Clock
     length: Float[Array, ""]
 
     def finest(self, offset: Float[Array, " milestones"]) -> Float[Array, " milestones"]:
         """Return how finely times at such an offset from the step's start are told apart."""
-        resolution = 4 * jnp.finfo(self.start.dtype).eps
-        return resolution * (jnp.abs(self.start) / self.unit + offset)
+        clock, resolution = self.clock, 4 * jnp.finfo(self.length.dtype).eps
+        begun = jnp.abs(clock.start) / clock.unit
+        return resolution * (begun + clock.elapsed(offset)) / clock.pace(offset)
 
 
 class EventSearch(eqx.Module):
@@ -206,7 +207,7 @@ def go_on_searching(
     secant = _secant(low, high, low_value, high_value)
     guess, doubt = choose(lost, secant, (guess, doubt))
     found = search.open & ((high - low <= finest) | (rounds >= _MAX_ROUNDS))
-    time = jnp.where(found, interval.start + interval.unit * high, records.time)
+    time = jnp.where(found, interval.clock.time(high), records.time)
     still = search.open & ~found
     lands = jnp.array(False)
     if until is not None:

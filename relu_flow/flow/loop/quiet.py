@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..method.clock import Clock
 from ..step.quiet import Quiet, quiet_length
 from ..step.step import Step
 from ..step.step_size import StepSize
 from ..tolerances import eps
-from .context import Context, step_end
+from .context import Context
 from .milestones import Records, crossed
 from .point import Point, quiet_point
 from .state import State
@@ -79,7 +80,7 @@ def quiet_records(
     """Return when and where a quiet step ends, and the records then."""
     frame, stop = context.frame, _last_stop(context, state)
     at = lambda length: quiet_point(frame, state.point, quiet, length)
-    end = step_end(state.t, state.unit, length, stop)
+    end = Clock(state.t, state.unit, jnp.zeros_like(length)).end(length, stop)
     point, records = at(length), state.records
     if context.num_looks:
         times = records.next_times(context.ts, context.num_looks)

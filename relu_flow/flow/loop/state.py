@@ -29,6 +29,7 @@ class Attempt(eqx.Module):
         correction: What its pulls are to be told of that when it is expanded next.
         size: How far the step goes.
         stiff: The length of the collocation step that it is, 0 if it is none.
+        warp: How time runs on it, 0 if evenly.
         tried: Whether one was tried.
         converged: Whether the pulls know of what the switches do: the step is as it will stay,
             and what remains is to look for times asked for, and for milestones.
@@ -41,6 +42,7 @@ class Attempt(eqx.Module):
     correction: Float[Array, "degrees samples"]
     size: StepSize
     stiff: Float[Array, ""]
+    warp: Float[Array, ""]
     tried: Bool[Array, ""]
     converged: Bool[Array, ""]
     end: Point
@@ -61,6 +63,7 @@ class Attempt(eqx.Module):
             correction=no_correction(point.modes.side.shape[1], dtype),
             size=StepSize.unknown(point.modes.side.shape, dtype),
             stiff=jnp.zeros((), dtype),
+            warp=jnp.zeros((), dtype),
             tried=jnp.array(False),
             converged=jnp.array(False),
             end=point,

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._norm import norm
 from ..._series import legendre_powers, powers
 from ..tolerances import eps
 from .field import (
@@ -86,15 +87,25 @@ class _Stages(eqx.Module):
     sweeps: Int[Array, ""]
 
     @classmethod
-    def start(cls, pull: Float[Array, " samples"], weights: Weights, nodes: int) -> "_Stages":
-        """Return the stages of a step on which nothing has been found to change."""
+    def start(
+        cls, frame: Frame, outputs: Float[Array, " samples"], weights: Weights, pace
+    ) -> "_Stages":
+        """Return the stages of a step on which nothing has been found to change.
+
+        In a tail the pulls are taken to fall by as much as time runs faster, to first order.
+        """
+        nodes, pull = pace.shape[0], frame.pull(outputs)
         still = lambda array: jnp.zeros((nodes, *array.shape), array.dtype)
         inner, outer = map(still, weights)
+        curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+        way = pull / jnp.where(curvature > 0, curvature, jnp.inf)
+        gained = (1.0 - 1.0 / pace)[:, None] * way[None]
+        pull_after = jax.vmap(frame.loss.pull_after, in_axes=(None, 0, None))
+        pulls = frame.sample_weight[None] * pull_after(outputs, gained, frame.targets)
         sizes = jnp.zeros(nodes + 1, pull.dtype), jnp.zeros(nodes, pull.dtype)
         far = jnp.full((), jnp.inf, pull.dtype)
-        repeated = jnp.broadcast_to(pull, (nodes, *pull.shape))
         none = jnp.zeros((), jnp.int32)
-        return cls(still(pull), repeated, inner, outer, sizes, far, far, none)
+        return cls(gained, pulls, inner, outer, sizes, far, far, none)
 
     def improving(self, settled, tolerance: Float[Array, ""]) -> Bool[Array, ""]:
         """Return whether another sweep is wanted, and may still help."""
@@ -116,6 +127,7 @@ def collocate(
     weights: Weights,
     frozen: Frozen,
     length: Float[Array, ""],
+    warp: Float[Array, ""],
     order: int,
     tolerance: Float[Array, ""],
     pull_error: Float[Array, " samples"],
@@ -128,6 +140,7 @@ def collocate(
         weights: The state at the step's start.
         frozen: Pattern, scales and rates.
         length: Length of the step, in the unit of the rates; positive.
+        warp: How time runs on it (see `clock.py`).
         order: Highest power of the series returned.
         tolerance: Relative to each neuron, and to the largest pull.
         pull_error: Errors of the pulls that no step can be without.
@@ -138,9 +151,12 @@ def collocate(
     """
     frame, table = field.frame, _table(num_nodes(order))
     on_step = frozen.times(length)
-    sweep = _sweep(field, weights, on_step, table, tolerance, pull_error, wanted)
-    settled = jnp.maximum(0.1 * tolerance, 16 * eps(length))
-    start = _Stages.start(frame.pull(field.outputs(weights, on_step)), weights, num_nodes(order))
+    pace = jnp.exp(warp * length * jnp.asarray(table.nodes, length.dtype))
+    sweep = _sweep(field, weights, on_step, pace, table, tolerance, pull_error, wanted)
+    rounding = _rounding(frame, weights, on_step, pace, field.outputs(weights, on_step))
+    settled = jnp.maximum(jnp.maximum(0.1 * tolerance, 16 * eps(length)), rounding)
+    settled = jnp.minimum(settled, jnp.maximum(tolerance, 16 * eps(length)))
+    start = _Stages.start(frame, field.outputs(weights, on_step), weights, pace)
     going_on = lambda stages: wanted & stages.improving(settled, tolerance)
     stages = jax.lax.while_loop(going_on, sweep, start)
     own, pulls = stages.sizes
@@ -153,10 +169,26 @@ def collocate(
     )
 
 
+def _rounding(frame: Frame, weights: Weights, frozen: Frozen, pace, outputs) -> Float[Array, ""]:
+    """Return by how much of its size the rounding of its drive moves a neuron in a step.
+
+    Where pulls cancel that goes on changing from sweep to sweep, and says nothing.
+    """
+    pull = jnp.abs(frame.pull(outputs))
+    drive = frozen.active @ (pull * frame.norms)
+    way = eps(drive) * jnp.mean(pace) * drive
+    inner = frozen.inner_rate * jnp.abs(weights[1]) * way
+    outer = frozen.outer_rate * norm(weights[0]) * way
+    sizes = weight_sizes(weights, frame.train_outer)
+    moved = relative_size(inner[None, :, None], outer[None], sizes, frame.train_outer)
+    return jnp.max(moved)
+
+
 def _sweep(
     field: FlowField,
     weights: Weights,
     frozen: Frozen,
+    pace: Float[Array, " nodes"],
     table: "_Table",
     tolerance: Float[Array, ""],
     pull_error: Float[Array, " samples"],
@@ -165,10 +197,10 @@ def _sweep(
     """Return one sweep of Newton's method over all nodes; time is in steps."""
     frame, train_outer = field.frame, field.frame.train_outer
     start = field.outputs(weights, frozen)
-    quadrature = jnp.asarray(table.quadrature, start.dtype)
+    quadrature = jnp.asarray(table.quadrature, start.dtype) * pace[None]
     # What solves the stages has no part in what the solution is, nor in its derivatives.
     known = jax.lax.stop_gradient((weights, frozen, start))
-    solve = _newton(field, *known, quadrature, wanted)
+    solve = _newton(field, *known, jax.lax.stop_gradient(quadrature), pace[-1] > 1, wanted)
     scale = weight_sizes(weights, train_outer)
     inner_rate, outer_rate, active = (
         array[None] for array in (frozen.inner_rate, frozen.outer_rate, frozen.active)
@@ -189,7 +221,7 @@ def _sweep(
         reached = jnp.einsum("j,pjn->pn", frozen.amplitude, gained)
         moved = inner - stages.inner, outer - stages.outer
         change = jnp.max(relative_size(*moved, scale, train_outer))
-        outputs = stages.outputs + solve(reached - stages.outputs)
+        outputs = stages.outputs + solve(reached - stages.outputs, jax.lax.stop_gradient(stages))
         pull = frame.sample_weight[None] * pull_after(start, outputs, frame.targets)
         in_basis = lambda array: jnp.tensordot(
             jnp.asarray(table.legendre, array.dtype), array, axes=1
@@ -214,9 +246,10 @@ def product_on_step(
     a: Float[Array, "order width"],
     b: Float[Array, "order width samples"],
     length: Float[Array, ""],
+    warp: Float[Array, ""],
     nodes: int,
 ) -> Float[Array, "order width samples"]:
-    """Multiply polynomials on a step: at its nodes, where the flow's own products are taken.
+    """Multiply polynomials on a step, and how time runs on it: at nodes, as the flow itself does.
 
     Their product as series would have twice the degree; what is cut off there comes to 3e-13 of a
     neuron on the longest step allowed at rtol 1e-12, more than its tolerance.
@@ -224,7 +257,8 @@ def product_on_step(
     table, order = _table(nodes), b.shape[0]
     scale = powers(length, order)
     at_nodes = jnp.asarray(table.nodes[:, None] ** np.arange(order), b.dtype) * scale[None]
-    values = (at_nodes @ a)[..., None] * jnp.tensordot(at_nodes, b, axes=1)
+    pace = jnp.exp(warp * length * jnp.asarray(table.nodes, b.dtype))
+    values = (pace[:, None] * (at_nodes @ a))[..., None] * jnp.tensordot(at_nodes, b, axes=1)
     fitted = _through(table.pull_legendre, values)
     fitted = jnp.pad(fitted, ((0, order - nodes), (0, 0), (0, 0))) / scale[:, None, None]
     # What starts as a power of time still does.
@@ -257,37 +291,69 @@ def passed_on(
     return per_power[:, None] * error[None]
 
 
-def _newton(field: FlowField, weights: Weights, frozen: Frozen, outputs, quadrature, wanted):
+def _newton(
+    field: FlowField, weights: Weights, frozen: Frozen, outputs, quadrature, warped, wanted
+):
     """Return a function that solves `(1 + A K c) x = r` for the stages' outputs.
 
-    `A` is the quadrature, `K` the tangent kernel and `c` the loss's curvature, at the start.
+    `A` is the quadrature, `K` the tangent kernel and `c` the loss's curvature, at the start. Where
+    time is `warped` they are those at the nodes, as far as their diagonals tell: in a tail `c`
+    falls, or `K`, by as much as time runs faster; for a sample that has been fitted neither does.
     """
     frame = field.frame
     nodes, samples = quadrature.shape[0], outputs.shape[0]
     curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+    rate = frozen.amplitude * frozen.inner_rate, frozen.amplitude * frozen.outer_rate
+    curvature_at = jax.vmap(frame.loss.curvature, in_axes=(0, None))
+
+    def decay(outputs: Float[Array, "nodes samples"], inner, outer):
+        """Return how fast each sample's own residual decays, the others being held."""
+        turning = (rate[0][None] * outer**2) @ frozen.active
+        height = (inner @ frame.inputs.T) * frozen.active[None]
+        kernel = turning * frame.norms[None] ** 2 + jnp.einsum("j,pjn->pn", rate[1], height**2)
+        return frame.sample_weight[None] * curvature_at(outputs, frame.targets) * kernel
+
+    first = decay(outputs[None], weights[0][None], weights[1][None])
+
+    def slowing(stages: _Stages) -> Float[Array, "nodes samples"]:
+        there = decay(
+            outputs[None] + stages.outputs,
+            weights[0][None] + stages.inner,
+            weights[1][None] + stages.outer,
+        )
+        return jnp.where(first > 0, there / jnp.where(first > 0, first, 1.0), 1.0)
 
     def prepare(_):
         kernel = _kernel(field, weights, frozen)
         root = jnp.sqrt(curvature)
         values, vectors = jnp.linalg.eigh(root[:, None] * kernel * root[None])
         values = jnp.maximum(values, 0.0)
-        systems = (
-            jnp.eye(nodes, dtype=values.dtype)[None] + values[:, None, None] * quadrature[None]
-        )
-        return kernel, vectors, jnp.linalg.inv(systems), jnp.array(False)
+        return kernel, vectors, values, inverted(values, even), jnp.array(False)
 
+    def inverted(values, slowed: Float[Array, "nodes samples"]):
+        systems = values[:, None, None] * quadrature[None] * slowed.T[:, None, :]
+        return jnp.linalg.inv(jnp.eye(nodes, dtype=values.dtype)[None] + systems)
+
+    even = jnp.ones((nodes, samples), outputs.dtype)
     like = lambda *shape: jnp.zeros(shape, outputs.dtype)
     nothing = (
-        like(samples, samples), like(samples, samples), like(samples, nodes, nodes), wanted
+        like(samples, samples), like(samples, samples), like(samples),
+        like(samples, nodes, nodes), wanted,
     )  # fmt: skip
     # A loop of one: unlike a condition it is skipped under `vmap` if nobody wants it.
-    kernel, vectors, inverses, _ = jax.lax.while_loop(lambda s: s[3], prepare, nothing)
+    kernel, vectors, values, inverses, _ = jax.lax.while_loop(lambda s: s[4], prepare, nothing)
 
-    def solve(residual: Float[Array, "nodes samples"]) -> Float[Array, "nodes samples"]:
+    def anew(stages: _Stages):
+        # In each direction the mean of what it is made of.
+        slowed = jnp.clip(slowing(stages), 0.0, 1.0) @ vectors**2
+        return inverted(values, slowed), slowed
+
+    def solve(residual: Float[Array, "nodes samples"], stages: _Stages):
         # In terms of c^1/2 x, so that a curvature of zero divides nothing.
         root = jnp.sqrt(curvature)
+        found, slowed = jax.lax.cond(warped, anew, lambda _: (inverses, even), stages)
         turned = (root[None] * residual) @ vectors
-        solved = jnp.einsum("ipq,qi->pi", inverses, turned) @ vectors.T
+        solved = (slowed * jnp.einsum("ipq,qi->pi", found, turned)) @ vectors.T
         return residual - quadrature @ ((root[None] * solved) @ kernel)
 
     return solve

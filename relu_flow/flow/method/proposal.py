@@ -26,11 +26,20 @@ _STEP_SHARE = 1e-2
 # The same for the last coefficients of a collocation step, where what is left falls off faster, and
 # between which factors the next is as long.
 _STIFF_SHARE, _STIFF_GROWTH = 0.1, (0.2, 4.0)
+# The same after one that failed; and how much longer than the series that must still be.
+_STIFF_CUT, _STIFF_WORTH = (0.1, 0.7), 6.0
+# With which power of a step's length its last coefficients grow, at least.
+_STIFF_DEGREE = 8
 # A step within which neurons move by less, and pulls, is not limited by accuracy.
 _LAZY = 0.3
 # Nor is it stiffness that limits it if no pull can decay by as many e-folds within it. With 4 for 2
 # expansions are as many to 4 in a hundred; with 0 tails of 1/t take a third more, for nothing.
 _FAST = 2.0
+# What `_tail_rate` takes for a tail: powers of time from one half to two.
+_TAIL = 1.5, 3.0
+# In how many e-folds of time a step is worth being measured. Over fewer time runs all but evenly,
+# and who takes the rounding of fitted residuals for a tail does no harm.
+_FOLDS = 0.25
 
 
 class Proposal(eqx.Module):
@@ -44,6 +53,7 @@ class Proposal(eqx.Module):
         accepted: Whether the error was within the tolerance.
         stationary: Whether nothing moves any more (see `stop_if_stationary`).
         stiff: Length of the collocation step that this is, 0 if it is none.
+        warp: How time runs on it (see `clock.py`), 0 if evenly.
         sweeps: Evaluations of the whole network that trying one took.
     """
 
@@ -54,6 +64,7 @@ class Proposal(eqx.Module):
     accepted: Bool[Array, ""]
     stationary: Bool[Array, ""]
     stiff: Float[Array, ""]
+    warp: Float[Array, ""]
     sweeps: Int[Array, ""]
 
 
@@ -103,7 +114,7 @@ def propose(
     else:
         proposal = _propose_runge_kutta(solver, field, weights, frozen, rtol)
     # How long a step is changes nothing that is asked for: it has no derivative.
-    lengths = lambda p: (p.length, p.trusted, p.unit_factor, p.stiff)
+    lengths = lambda p: (p.length, p.trusted, p.unit_factor, p.stiff, p.warp)
     return eqx.tree_at(lengths, proposal, jax.lax.stop_gradient(lengths(proposal)))
 
 
@@ -124,9 +135,10 @@ def _propose_series(solver: Taylor, field, weights, frozen, rtol, correction) ->
     )
 
 
-def _not_stiff(dtype) -> tuple[Array, Array]:
+def _not_stiff(dtype) -> tuple[Array, Array, Array]:
     """Return what a proposal says that is no collocation step."""
-    return jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    zero = jnp.zeros((), dtype)
+    return zero, zero, jnp.zeros((), jnp.int32)
 
 
 def _or_stiff(
@@ -141,30 +153,64 @@ def _or_stiff(
     explicit: Proposal,
 ) -> Proposal:
     """Return a collocation step if one is planned and goes so much farther, else the series."""
-    lazy = fast & _is_lazy(field.frame, explicit, frozen)
-    length = jax.lax.stop_gradient(trial.stiff_length(lazy, explicit.length))
+    lazy, rate = _is_lazy(field.frame, explicit, frozen), _tail_rate(explicit, frozen)
+    folds = rate * trial.stiff_length(lazy, explicit.length, rate)
+    warp = jnp.where(trial.decided, trial.warp, jnp.where(folds > _FOLDS, rate, 0.0))
+    lazy = lazy & (fast | (warp > 0))
+    length, warp = jax.lax.stop_gradient((trial.stiff_length(lazy, explicit.length, warp), warp))
     tolerance = _STIFF_SHARE * rtol
     wanted = length > 0
 
     def attempt():
         safe = jnp.where(wanted, length, 1.0)
         found = collocate(
-            field, weights, frozen, safe, solver.series_order, tolerance,
+            field, weights, frozen, safe, warp, solver.series_order, tolerance,
             _stepped(unit_error, rtol), wanted,
         )  # fmt: skip
         good = wanted & (trial.decided | (found.converged & (found.error <= 1.0)))
-        following = safe * jnp.clip(0.9 * found.growth, *_STIFF_GROWTH)
+        # From a hundredth of the tolerance on the error says itself how much more there may be.
+        near = found.error ** (-1.0 / _STIFF_DEGREE)
+        growth = 0.9 * jnp.where(found.error > 0.01, jnp.minimum(found.growth, near), found.growth)
+        following = safe * jnp.clip(growth, *_STIFF_GROWTH)
+        # As many e-folds of time again, if it is in these that the step was measured.
+        following = following * jnp.exp(warp * safe)
         # One that the next stop cuts short says nothing against the length that was meant.
         cut = safe < trial.suggested
         following = jnp.where(cut, jnp.maximum(following, trial.suggested), following)
         stiff = Proposal(
-            found.series, safe, safe, following, jnp.array(True), jnp.array(False), safe,
+            found.series, safe, safe, following, jnp.array(True), jnp.array(False), safe, warp,
             found.sweeps,
         )  # fmt: skip
         other = eqx.tree_at(lambda p: p.sweeps, explicit, found.sweeps)
-        return choose(good, stiff, other)
+        # After a tail less of the same kind is tried first: how long it lasts is not foreseen.
+        shorter = safe * jnp.clip(growth, *_STIFF_CUT)
+        again = trial.tail & (shorter > _STIFF_WORTH * explicit.length)
+        rejected = eqx.tree_at(
+            lambda p: (p.length, p.unit_factor, p.accepted),
+            other,
+            (jnp.zeros_like(safe), shorter, jnp.array(False)),
+        )
+        return choose(good, stiff, choose(again, rejected, other))
 
     return jax.lax.cond(wanted, attempt, lambda: explicit)
+
+
+def _tail_rate(proposal: Proposal, frozen: Frozen) -> Float[Array, ""]:
+    """Return how fast the largest pull falls, if it does so in a tail of a power of time; else 0.
+
+    For g = (t + a)^-k it is g'' g / g'^2 = 1 + 1/k, in a decay 1. The rate is k/a.
+    """
+    pull = proposal.series.pull
+    felt = jnp.any(frozen.active > 0, axis=0)
+    largest = jnp.argmax(jnp.where(felt, jnp.abs(pull[0]), 0.0))
+    first, second, third = (pull[m, largest] for m in range(3))
+    # In units of the first: squares of pulls may underflow.
+    unit = jnp.where(first == 0, 1.0, first)
+    rate, bend = -second / unit, 2 * third / unit
+    falls = jnp.any(felt) & (first != 0) & (rate > 0)
+    bend = bend / jnp.where(falls, rate, 1.0) ** 2
+    is_tail = falls & (bend > _TAIL[0]) & (bend < _TAIL[1]) & (rate * proposal.length < _LAZY)
+    return jnp.where(is_tail, rate, 0.0)
 
 
 def _is_lazy(frame: Frame, proposal: Proposal, frozen: Frozen) -> Bool[Array, ""]:
@@ -266,6 +312,7 @@ def stop_if_stationary(
         proposal.accepted | resting,
         resting,
         jnp.where(resting, 0.0, proposal.stiff),
+        jnp.where(resting, 0.0, proposal.warp),
         proposal.sweeps,
     )
     return stopped, frozen.times(jnp.where(resting, 0.0, 1.0))

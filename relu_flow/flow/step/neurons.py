@@ -217,7 +217,7 @@ def _round(
     # A change of modes is final unless it is found wrong at the same instant.
     final = (finished | ~wrong) & live
     new = eqx.tree_at(lambda n: n.logged, new, jnp.where(final[:, None], modes.side, old.logged))
-    time = step.start + step.unit * new.clock
+    time = step.clock.time(new.clock)
     kept = (final & record)[:, None] & frame.counted[None]
     log = arrival.log.append(time, chosen, old.logged, modes.side, kept)
     counted = _count(arrival.counts, meeting, change, live, at_zero)

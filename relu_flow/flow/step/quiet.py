@@ -93,7 +93,7 @@ def quiet_length(
         rtol: Relative tolerance.
     """
     boosts, signs = quiet.boosts, step.modes.signs(frame)
-    other = jnp.minimum(step.available, most)
+    other = jnp.minimum(step.clock.elapsed(step.available), most)
     shortest = _WORTH * other
     square = neurons.outer**2 + norm(neurons.inner) ** 2
     loudness = jnp.log(0.5 * square) + jnp.add(*neurons.scales(frame.train_outer))

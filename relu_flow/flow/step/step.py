@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._norm import norm
 from ..._series import evaluate, powers, shift_matrix
+from ..method.clock import Clock
 from ..method.collocation import num_nodes, product_on_step
 from ..method.field import Frozen, relative_size, weight_sizes
 from ..method.frame import Frame
@@ -40,6 +41,7 @@ class Step(eqx.Module):
         accepted: Whether the solver's error was within the tolerance.
         stationary: Whether nothing moves any more.
         stiff: Length of the collocation step that it is, 0 if it is none.
+        warp: How time runs on it (see `method/clock.py`), 0 if evenly: it has no switch then.
         sweeps: Evaluations of the network that trying one took.
         start: When it starts.
         unit: Its unit of time.
@@ -61,6 +63,7 @@ class Step(eqx.Module):
     accepted: Bool[Array, ""]
     stationary: Bool[Array, ""]
     stiff: Float[Array, ""]
+    warp: Float[Array, ""]
     sweeps: Int[Array, ""]
     start: Float[Array, ""]
     unit: Float[Array, ""]
@@ -81,6 +84,11 @@ class Step(eqx.Module):
         reach = _FAR * (1.0 / jnp.where(speed > 0, speed, 1.0) + length)
         factor = jnp.where(speed > 0, jnp.minimum(self.unit_factor, reach), self.unit_factor)
         return self.unit * jax.lax.stop_gradient(factor)
+
+    @property
+    def clock(self) -> Clock:
+        """What time it is within the step."""
+        return Clock(self.start, self.unit, self.warp)
 
     @property
     def pulls(self) -> Pulls:
@@ -118,7 +126,7 @@ def step_limits(frame: Frame, step: Step) -> Float[Array, "width constraints ord
     nodes = num_nodes(series.pull.shape[0] - 1)
 
     def product(outer, push):
-        on_step = lambda outer, push: product_on_step(outer, push, step.stiff, nodes)
+        on_step = lambda outer, push: product_on_step(outer, push, step.stiff, step.warp, nodes)
         return jax.lax.cond(step.stiff > 0, on_step, series_product, outer, push)
 
     return constraints(frame, step.modes, motion, product)
