@@ -194,7 +194,7 @@ class Trajectory(summary.Summarised):
         initial_sides: Mode of each pair at `t0`: 0 inactive, 1 active, 2 sliding.
         milestones: For each name when the level was crossed.
         result: A member of `RESULTS`.
-        stats: Counts: `steps`, `stiff_steps` (those taken by collocation),
+        stats: Counts: `steps`, `stiff_steps` (those by collocation, through stiffness or a tail),
             `quiet_steps` (those in closed form), `truncated_steps` (shorter than
             their series reach: at a switch that matters to others, or that they do not decide),
             `rejected_steps`,

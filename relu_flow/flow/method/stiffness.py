@@ -1,9 +1,9 @@
-"""Which kind of step comes next: a power series, or a collocation step that stiffness asks for.
+"""Which kind of step comes next: a power series, or a collocation step through stiffness or a tail.
 
 A collocation step costs about ten expansions and goes as far as accuracy lets it. It is tried
 once neurons and pulls hardly move within a step of the series, kept to while it is much longer,
 and after a failure tried again only after twice as many steps as after the last. A step that
-fails costs its sweeps; the series is taken instead.
+fails costs its sweeps; the series is taken instead, or after a tail a shorter one.
 """
 
 import equinox as eqx
