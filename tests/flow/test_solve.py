@@ -346,4 +346,6 @@ def test_steps_do_not_grow_with_the_number_of_switches(log_scale, most):
     switches, steps = zip(*counts, strict=True)
     assert switches[0] < 10
     assert switches[-1] > 500
-    assert max(steps) <= most * min(steps), counts
+    assert steps[-1] <= most * steps[0], counts
+    # When a tail is first tried, which takes some steps less, is a matter of chance.
+    assert max(steps) <= (most + 0.1) * min(steps), counts

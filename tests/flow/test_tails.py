@@ -106,14 +106,16 @@ def test_switches_in_a_tail(seed):
 
 @pytest.mark.slow  # 40 s of compilation
 def test_derivative_in_a_tail():
-    """Assert d/dy of the time at which one neuron's output reaches 41, from its closed form."""
+    """Assert d/dc, for an input of size c, of when one neuron's output is 41: c t is fixed."""
 
-    def time(first):
-        problem = rf.Problem([[1.0]], [1.0], rf.ExponentialLoss())
-        root = jnp.sqrt(first)
+    def time(size):
+        problem = rf.Problem(size[None, None], [1.0], rf.ExponentialLoss())
+        root = 1 / jnp.sqrt(size)
         network = rf.TwoLayerReLU(root[None, None], root[None])
         reached = rf.Milestone(lambda p, n: n(p.inputs[0]), 41.0, name="reached")
         return rf.solve(problem, network, 1e30, milestones=reached).milestones["reached"].time
 
-    _, slope = jax.jvp(time, (jnp.asarray(1.0),), (jnp.asarray(1.0),))
-    np.testing.assert_allclose(slope, -np.e / 2, rtol=1e-6)
+    found, slope = jax.jvp(time, (jnp.asarray(1.0),), (jnp.asarray(1.0),))
+    exact = (scipy.special.expi(41.0) - scipy.special.expi(1.0)) / 2
+    np.testing.assert_allclose(found, exact, rtol=1e-11)
+    np.testing.assert_allclose(slope, -exact, rtol=1e-9)
