@@ -11,7 +11,7 @@ from relu_flow.flow.arguments import check_arguments
 from relu_flow.flow.loop.context import Context
 from relu_flow.flow.loop.expansion import expand_step
 from relu_flow.flow.loop.state import init
-from relu_flow.flow.method import collocation
+from relu_flow.flow.method import collocation, radau
 from relu_flow.flow.method.correction import no_correction
 from relu_flow.flow.method.stiffness import StiffTrial
 from relu_flow.flow.solve import make_options
@@ -40,7 +40,7 @@ def logistic(target, start, t):
 
 def test_nodes_are_those_of_radau():
     """Assert order 2 s - 1 of the quadrature, order s of its stages, and the last node."""
-    table = collocation._table(NODES)
+    table = radau.table_of(NODES)
     for power in range(2 * NODES - 1):
         value = table.quadrature[-1] @ table.nodes**power
         np.testing.assert_allclose(value, 1 / (power + 1), rtol=1e-13)
@@ -49,7 +49,7 @@ def test_nodes_are_those_of_radau():
         np.testing.assert_allclose(values, table.nodes ** (power + 1) / (power + 1), atol=1e-14)
     assert table.nodes[-1] == 1.0
     # No more than that: of three nodes, of which the table also is.
-    few = collocation._table(3)
+    few = radau.table_of(3)
     np.testing.assert_allclose(few.nodes[:2], (4 + np.sqrt(6) * np.array([-1, 1])) / 10, rtol=1e-14)
     assert abs(few.quadrature[-1] @ few.nodes**5 - 1 / 6) > 1e-4
 
@@ -99,7 +99,7 @@ def test_newton_solves_the_equations_of_the_stages(stretch):
     badly conditioned, 6e-10 of it would be left, which stiffness multiplies.
     """
     field, weights, frozen, _ = sliding()
-    frozen, table = frozen.times(jnp.asarray(stretch)), collocation._table(NODES)
+    frozen, table = frozen.times(jnp.asarray(stretch)), radau.table_of(NODES)
     outputs, quadrature = field.outputs(weights, frozen), jnp.asarray(table.quadrature)
     residual = np.random.default_rng(2).standard_normal((NODES, len(outputs)))
     solve = collocation._newton(
@@ -128,8 +128,8 @@ def test_products_on_a_step_are_those_at_its_nodes(warp):
     scale = length ** -np.arange(17.0)
     a, b = a * scale[:, None], b * scale[:, None, None]
     a, b, *step = map(jnp.asarray, (a, b, length, warp))
-    found = np.asarray(collocation.product_on_step(a, b, step[0], step[1], NODES))
-    offsets = length * collocation._table(NODES).nodes
+    found = np.asarray(radau.product_on_step(a, b, step[0], step[1], NODES))
+    offsets = length * radau.table_of(NODES).nodes
     at_nodes = offsets[:, None] ** np.arange(17)
     exact = (at_nodes @ a)[..., None] * np.tensordot(at_nodes, b, axes=1)
     exact = np.exp(warp * offsets)[:, None, None] * exact

@@ -321,12 +321,13 @@ def test_square_loss_at_rounding_level_is_left_alone():
     assert float(trajectory.switches.time[int(trajectory.switches.num) - 1]) <= settled
 
 
-@pytest.mark.parametrize(("log_scale", "most"), [(-20.0, 1.1), (np.log(1e-4), 1.6)])
+@pytest.mark.parametrize(("log_scale", "most"), [(-20.0, 1.1), (np.log(1e-4), 1.5)])
 def test_steps_do_not_grow_with_the_number_of_switches(log_scale, most):
     """Turn all neurons ever further from where they are driven, in one problem of one shape.
 
     In their cones from the start they have next to no switch, at random hundreds: steps follow
-    the growth of the network, which is the same, and switches matter as outputs do.
+    the growth of the network, which is the same, and switches matter as outputs do. That is so
+    of power series; when a tail is first tried, which saves steps, is a matter of chance.
     """
     inputs, targets, network = problems.separable(width=50, log_scale=log_scale)
     problem = rf.Problem(inputs, targets)
@@ -341,11 +342,11 @@ def test_steps_do_not_grow_with_the_number_of_switches(log_scale, most):
         inner = (1 - share) * aim + share * start
         inner = norms * inner / np.linalg.norm(inner, axis=1, keepdims=True)
         turned = rf.TwoLayerReLU(inner, network.outer_weight, network.log_scale)
-        stats = rf.solve(problem, turned, 4.0).stats
+        stats = rf.solve(problem, turned, 4.0, solver=rf.Taylor(stiff=False)).stats
         counts.append((int(stats["switches"]), int(stats["steps"])))
+        fewer = rf.solve(problem, turned, 4.0).stats
+        assert int(fewer["steps"]) <= counts[-1][1]
     switches, steps = zip(*counts, strict=True)
     assert switches[0] < 10
     assert switches[-1] > 500
-    assert steps[-1] <= most * steps[0], counts
-    # When a tail is first tried, which takes some steps less, is a matter of chance.
-    assert max(steps) <= (most + 0.1) * min(steps), counts
+    assert max(steps) <= most * min(steps), counts

@@ -14,7 +14,7 @@ LOSSES = [rf.ExponentialLoss(), rf.LogisticLoss()]
 
 
 def separable(loss):
-    """Return four samples that six neurons separate, three of them on the way through switches."""
+    """Return four samples that six neurons separate after sixteen switches."""
     rng = np.random.default_rng(1)
     inputs = np.abs(rng.normal(size=(4, 3))) * np.array([[1.0], [1.0], [-1.0], [-1.0]])
     problem = rf.Problem(inputs, [1.0, 1.0, -1.0, -1.0], loss)

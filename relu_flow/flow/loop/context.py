@@ -176,19 +176,19 @@ class Context(eqx.Module):
         milestones = self.options.milestones
         if not milestones:
             return jnp.zeros(0, self.rtol.dtype)
-        return jnp.stack([self._value(milestone, neurons) for milestone in milestones])
+        network = self.network(neurons)
+        return jnp.stack([self._value(milestone, network) for milestone in milestones])
 
     def values_seen(self, seen: Neurons) -> Float[Array, "milestones looks"]:
         """Return the same of neurons at several times, as many in turn for each milestone."""
         milestones = self.options.milestones
         looks = seen.exponent.shape[0] // len(milestones)
-        observed = []
+        networks, observed = jax.vmap(self.network)(seen), []
         for k, milestone in enumerate(milestones):
-            own = jax.tree.map(lambda rows, k=k: rows[k * looks : (k + 1) * looks], seen)
+            own = jax.tree.map(lambda rows, k=k: rows[k * looks : (k + 1) * looks], networks)
             observed.append(jax.vmap(functools.partial(self._value, milestone))(own))
         return jnp.stack(observed)
 
-    def _value(self, milestone: Milestone, neurons: Neurons) -> Float[Array, ""]:
+    def _value(self, milestone: Milestone, network: TwoLayerReLU) -> Float[Array, ""]:
         array = lambda value: jnp.asarray(value, self.rtol.dtype)
-        observed = milestone.observable(self.problem, self.network(neurons))
-        return array(observed) - array(milestone.level)
+        return array(milestone.observable(self.problem, network)) - array(milestone.level)

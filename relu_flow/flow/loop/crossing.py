@@ -39,7 +39,7 @@ def cross(
     limits: Float[Array, "width constraints order"],
     size: StepSize,
 ) -> Crossed:
-    """Take the neurons through the step, or to where a milestone is searched in it."""
+    """Take the neurons through the step, or to where the run ends in it, looking on the way."""
     frame, attempt = context.frame, state.attempt
     offset, looks = where_to_look(context, state, step, size)
     candidates = may_switch(limits, offset)

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..method.clock import Clock
-from ..method.collocation import passed_on
 from ..method.correction import correction_series
 from ..method.field import Frozen, Weights
 from ..method.proposal import (
@@ -15,6 +14,7 @@ from ..method.proposal import (
     step_error,
     stop_if_stationary,
 )
+from ..method.radau import passed_on
 from ..method.stiffness import StiffTrial
 from ..step.step import Step
 from ..surface.pulls import apart

@@ -155,11 +155,6 @@ class EventSearch(eqx.Module):
         return jnp.sort(jnp.concatenate([spread, about], axis=1), axis=1)
 
 
-def num_trials(milestones: int) -> int:
-    """Return how many looks an iteration takes for so many milestones."""
-    return milestones * _LOOKS
-
-
 def begin_search(
     records: Records,
     interval: StepInterval,

@@ -10,6 +10,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+def pace(warp: Float[Array, ""], offset: Float[Array, "*offsets"]) -> Float[Array, "*offsets"]:
+    """Return how much time goes by per offset, in units."""
+    return jnp.exp(warp * offset)
+
+
+def elapsed(warp: Float[Array, ""], offset: Float[Array, "*offsets"]) -> Float[Array, "*offsets"]:
+    """Return the time since a step's start, in units, at an offset."""
+    rate = jnp.where(warp > 0, warp, 1.0)
+    return jnp.where(warp > 0, jnp.expm1(rate * offset) / rate, offset)
+
+
+def offset_of(
+    warp: Float[Array, ""], elapsed: Float[Array, "*offsets"]
+) -> Float[Array, "*offsets"]:
+    """Return the offset at a time since a step's start, in units."""
+    rate = jnp.where(warp > 0, warp, 1.0)
+    return jnp.where(warp > 0, jnp.log1p(rate * elapsed) / rate, elapsed)
+
+
 class Clock(eqx.Module):
     r"""Times within a step.
 
@@ -25,13 +44,11 @@ class Clock(eqx.Module):
 
     def elapsed(self, offset: Float[Array, "*offsets"]) -> Float[Array, "*offsets"]:
         """Return the time since the start, in units, at an offset."""
-        rate = jnp.where(self.warp > 0, self.warp, 1.0)
-        return jnp.where(self.warp > 0, jnp.expm1(rate * offset) / rate, offset)
+        return elapsed(self.warp, offset)
 
     def offset(self, elapsed: Float[Array, "*offsets"]) -> Float[Array, "*offsets"]:
         """Return the offset at a time since the start, in units."""
-        rate = jnp.where(self.warp > 0, self.warp, 1.0)
-        return jnp.where(self.warp > 0, jnp.log1p(rate * elapsed) / rate, elapsed)
+        return offset_of(self.warp, elapsed)
 
     def time(self, offset: Float[Array, "*offsets"]) -> Float[Array, "*offsets"]:
         """Return the time at an offset."""
@@ -43,7 +60,7 @@ class Clock(eqx.Module):
 
     def pace(self, offset: Float[Array, "*offsets"]) -> Float[Array, "*offsets"]:
         """Return how much time goes by per offset, in units."""
-        return jnp.exp(self.warp * offset)
+        return pace(self.warp, offset)
 
     def end(self, length: Float[Array, ""], stop: Float[Array, ""]) -> Float[Array, ""]:
         """Return when a step of a length ends: at `stop` if it goes that far."""

@@ -11,18 +11,17 @@ however long the step; weights are polynomials on it, and so it is searched for 
 any other.
 """
 
-import functools
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._norm import norm
-from ..._series import legendre_powers, powers
+from ..._series import powers
 from ..tolerances import eps
+from .clock import pace
 from .field import (
     FlowField,
     Frozen,
@@ -33,11 +32,9 @@ from .field import (
     weight_sizes,
 )
 from .frame import Frame
+from .radau import Table, num_nodes, table_of, through
 from .taylor import Expansion
 
-# With 10, 12, 14 and 16 nodes a teacher problem at rtol 1e-12 takes 159, 106, 85 and 83 steps, of
-# 375, 285, 237 and 226 evaluations. Nor are there more powers in a series of the usual order.
-_NODES = 16
 # Sweeps that a step may take; one that converges at all takes about ten.
 _SWEEPS = 20
 # By what factor the last coefficients may exceed the tolerance and still end below it, and what
@@ -88,18 +85,18 @@ class _Stages(eqx.Module):
 
     @classmethod
     def start(
-        cls, frame: Frame, outputs: Float[Array, " samples"], weights: Weights, pace
+        cls, frame: Frame, outputs: Float[Array, " samples"], weights: Weights, runs
     ) -> "_Stages":
         """Return the stages of a step on which nothing has been found to change.
 
         In a tail the pulls are taken to fall by as much as time runs faster, to first order.
         """
-        nodes, pull = pace.shape[0], frame.pull(outputs)
+        nodes, pull = runs.shape[0], frame.pull(outputs)
         still = lambda array: jnp.zeros((nodes, *array.shape), array.dtype)
         inner, outer = map(still, weights)
         curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
         way = pull / jnp.where(curvature > 0, curvature, jnp.inf)
-        gained = (1.0 - 1.0 / pace)[:, None] * way[None]
+        gained = (1.0 - 1.0 / runs)[:, None] * way[None]
         pull_after = jax.vmap(frame.loss.pull_after, in_axes=(None, 0, None))
         pulls = frame.sample_weight[None] * pull_after(outputs, gained, frame.targets)
         sizes = jnp.zeros(nodes + 1, pull.dtype), jnp.zeros(nodes, pull.dtype)
@@ -115,11 +112,6 @@ class _Stages(eqx.Module):
         young = (self.sweeps <= 3) & jnp.isfinite(self.change)
         useful = (young | gaining) & ~(hopeless & (self.sweeps > 2))
         return (self.sweeps == 0) | ((self.change > settled) & useful & (self.sweeps < _SWEEPS))
-
-
-def num_nodes(order: int) -> int:
-    """Return how many nodes a step has whose polynomials are of a degree at most."""
-    return min(order, _NODES)
 
 
 def collocate(
@@ -149,14 +141,15 @@ def collocate(
     Returns:
         What came of it. Where it has not converged, or its error is above 1, it is no step.
     """
-    frame, table = field.frame, _table(num_nodes(order))
+    frame, table = field.frame, table_of(num_nodes(order))
     on_step = frozen.times(length)
-    pace = jnp.exp(warp * length * jnp.asarray(table.nodes, length.dtype))
-    sweep = _sweep(field, weights, on_step, pace, table, tolerance, pull_error, wanted)
-    rounding = _rounding(frame, weights, on_step, pace, field.outputs(weights, on_step))
+    outputs = field.outputs(weights, on_step)
+    runs = pace(warp, length * jnp.asarray(table.nodes, length.dtype))
+    sweep = _sweep(field, weights, on_step, outputs, runs, table, tolerance, pull_error, wanted)
+    rounding = _rounding(frame, weights, on_step, runs, outputs)
     settled = jnp.maximum(jnp.maximum(0.1 * tolerance, 16 * eps(length)), rounding)
     settled = jnp.minimum(settled, jnp.maximum(tolerance, 16 * eps(length)))
-    start = _Stages.start(frame, field.outputs(weights, on_step), weights, pace)
+    start = _Stages.start(frame, outputs, weights, runs)
     going_on = lambda stages: wanted & stages.improving(settled, tolerance)
     stages = jax.lax.while_loop(going_on, sweep, start)
     own, pulls = stages.sizes
@@ -169,14 +162,14 @@ def collocate(
     )
 
 
-def _rounding(frame: Frame, weights: Weights, frozen: Frozen, pace, outputs) -> Float[Array, ""]:
+def _rounding(frame: Frame, weights: Weights, frozen: Frozen, runs, outputs) -> Float[Array, ""]:
     """Return by how much of its size the rounding of its drive moves a neuron in a step.
 
     Where pulls cancel that goes on changing from sweep to sweep, and says nothing.
     """
     pull = jnp.abs(frame.pull(outputs))
     drive = frozen.active @ (pull * frame.norms)
-    way = eps(drive) * jnp.mean(pace) * drive
+    way = eps(drive) * jnp.mean(runs) * drive
     inner = frozen.inner_rate * jnp.abs(weights[1]) * way
     outer = frozen.outer_rate * norm(weights[0]) * way
     sizes = weight_sizes(weights, frame.train_outer)
@@ -188,19 +181,22 @@ def _sweep(
     field: FlowField,
     weights: Weights,
     frozen: Frozen,
-    pace: Float[Array, " nodes"],
-    table: "_Table",
+    start: Float[Array, " samples"],
+    runs: Float[Array, " nodes"],
+    table: Table,
     tolerance: Float[Array, ""],
     pull_error: Float[Array, " samples"],
     wanted: Bool[Array, ""],
 ) -> Callable[[_Stages], _Stages]:
-    """Return one sweep of Newton's method over all nodes; time is in steps."""
+    """Return one sweep of Newton's method over all nodes; time is in steps.
+
+    `start` are the outputs at the step's start, `runs` says how fast time runs at the nodes.
+    """
     frame, train_outer = field.frame, field.frame.train_outer
-    start = field.outputs(weights, frozen)
-    quadrature = jnp.asarray(table.quadrature, start.dtype) * pace[None]
+    quadrature = jnp.asarray(table.quadrature, start.dtype) * runs[None]
     # What solves the stages has no part in what the solution is, nor in its derivatives.
     known = jax.lax.stop_gradient((weights, frozen, start))
-    solve = _newton(field, *known, jax.lax.stop_gradient(quadrature), pace[-1] > 1, wanted)
+    solve = _newton(field, *known, jax.lax.stop_gradient(quadrature), runs[-1] > 1, wanted)
     scale = weight_sizes(weights, train_outer)
     inner_rate, outer_rate, active = (
         array[None] for array in (frozen.inner_rate, frozen.outer_rate, frozen.active)
@@ -234,61 +230,12 @@ def _sweep(
 
 
 def _pull_sizes(
-    table: "_Table", pull: Float[Array, "nodes samples"], tolerance, pull_error
+    table: Table, pull: Float[Array, "nodes samples"], tolerance, pull_error
 ) -> Float[Array, " nodes"]:
     """Return the Legendre coefficients of the pulls, in units of what they may be."""
     coefficients = jnp.abs(jnp.asarray(table.pull_legendre, pull.dtype) @ pull)
     allowed = tolerance * jnp.max(jnp.abs(pull)) + pull_error
     return jnp.max(coefficients / jnp.where(allowed > 0, allowed, 1.0)[None], axis=1)
-
-
-def product_on_step(
-    a: Float[Array, "order width"],
-    b: Float[Array, "order width samples"],
-    length: Float[Array, ""],
-    warp: Float[Array, ""],
-    nodes: int,
-) -> Float[Array, "order width samples"]:
-    """Multiply polynomials on a step, and how time runs on it: at nodes, as the flow itself does.
-
-    Their product as series would have twice the degree; what is cut off there comes to 3e-13 of a
-    neuron on the longest step allowed at rtol 1e-12, more than its tolerance.
-    """
-    table, order = _table(nodes), b.shape[0]
-    scale = powers(length, order)
-    at_nodes = jnp.asarray(table.nodes[:, None] ** np.arange(order), b.dtype) * scale[None]
-    pace = jnp.exp(warp * length * jnp.asarray(table.nodes, b.dtype))
-    values = (pace[:, None] * (at_nodes @ a))[..., None] * jnp.tensordot(at_nodes, b, axes=1)
-    fitted = _through(table.pull_legendre, values)
-    fitted = jnp.pad(fitted, ((0, order - nodes), (0, 0), (0, 0))) / scale[:, None, None]
-    # What starts as a power of time still does.
-    first = jnp.argmax(b != 0, axis=0)
-    index = jnp.arange(order)[:, None, None]
-    return jnp.where((index >= first[None]) & jnp.any(b != 0, axis=0)[None], fitted, 0.0)
-
-
-def _through(legendre: np.ndarray, values: Float[Array, "nodes ..."]):
-    """Return the powers of the polynomial through values, by way of its Legendre coefficients.
-
-    Of these the higher ones are small: taken at once, powers would be differences of numbers a
-    hundred million times the values.
-    """
-    to_powers = jnp.asarray(legendre_powers(legendre.shape[0]).T, values.dtype)
-    coefficients = jnp.tensordot(jnp.asarray(legendre, values.dtype), values, axes=1)
-    return jnp.tensordot(to_powers, coefficients, axes=1)
-
-
-def passed_on(
-    error: Float[Array, " samples"], length: Float[Array, ""], order: int, count: int
-) -> Float[Array, "count samples"]:
-    """Return what errors of the pulls at the nodes do to their first coefficients, `count` of them.
-
-    `length` is that of the step, `order` the highest power of its series.
-    """
-    legendre = _table(num_nodes(order)).pull_legendre
-    rows = np.sum(np.abs(legendre_powers(legendre.shape[0]).T @ legendre), axis=1)[:count]
-    per_power = jnp.asarray(rows, error.dtype) / powers(length, count)
-    return per_power[:, None] * error[None]
 
 
 def _newton(
@@ -395,7 +342,7 @@ def _growth(sizes: Float[Array, " degrees"]) -> Float[Array, ""]:
 
 
 def _series(
-    table: "_Table", frame: Frame, weights: Weights, stages: _Stages, frozen: Frozen, length, order
+    table: Table, frame: Frame, weights: Weights, stages: _Stages, frozen: Frozen, length, order
 ) -> Expansion:
     """Return the polynomials through the stages as power series."""
     unit = powers(length, order + 1)
@@ -406,43 +353,8 @@ def _series(
         return padded / jax.lax.broadcast_in_dim(unit, padded.shape, (0,))
 
     def grown(first, gained):
-        return fill(_through(table.legendre, gained).at[0].set(first))
+        return fill(through(table.legendre, gained).at[0].set(first))
 
-    pull = fill(_through(table.pull_legendre, stages.pull))
+    pull = fill(through(table.pull_legendre, stages.pull))
     drive = jnp.einsum("jn,pn,nd->pjd", frozen.active, pull, frame.inputs)
     return Expansion(grown(weights[0], stages.inner), grown(weights[1], stages.outer), pull, drive)
-
-
-class _Table:
-    """The nodes on (0, 1] and what follows from them, each matrix applied to values there.
-
-    Attributes:
-        nodes: Radau's nodes, the last one 1.
-        quadrature: Integrals from 0 to each node.
-        legendre: Legendre coefficients of the polynomial through 0 at 0 and through values.
-        pull_legendre: Legendre coefficients of the polynomial through values at the nodes.
-    """
-
-    def __init__(self, count: int):
-        legendre = np.polynomial.legendre
-        difference = np.zeros(count + 1)
-        difference[-2:] = -1.0, 1.0
-        x = np.sort(legendre.legroots(difference).real)
-        slope = legendre.legder(difference)
-        for _ in range(3):
-            x = x - legendre.legval(x, difference) / legendre.legval(x, slope)
-        x[-1] = 1.0
-        self.nodes = 0.5 * (x + 1.0)
-        at_nodes = legendre.legvander(x, count - 1)
-        integrals = [
-            0.5 * legendre.legval(x, legendre.legint(row, lbnd=-1.0)) for row in np.eye(count)
-        ]
-        self.pull_legendre = np.linalg.inv(at_nodes)
-        self.quadrature = np.stack(integrals, axis=1) @ self.pull_legendre
-        with_start = legendre.legvander(np.concatenate([[-1.0], x]), count)
-        self.legendre = np.linalg.inv(with_start)[:, 1:]
-
-
-@functools.cache
-def _table(count: int) -> _Table:
-    return _Table(count)

@@ -15,6 +15,7 @@ from ..._norm import norm
 from ..._series import evaluate
 from ..._trees import choose
 from ..tolerances import REST, eps, smallest
+from .clock import pace
 from .collocation import collocate
 from .field import FlowField, Frozen, Weights, project, weight_sizes
 from .frame import Frame
@@ -174,7 +175,7 @@ def _or_stiff(
         growth = 0.9 * jnp.where(found.error > 0.01, jnp.minimum(found.growth, near), found.growth)
         following = safe * jnp.clip(growth, *_STIFF_GROWTH)
         # As many e-folds of time again, if it is in these that the step was measured.
-        following = following * jnp.exp(warp * safe)
+        following = following * pace(warp, safe)
         # One that the next stop cuts short says nothing against the length that was meant.
         cut = safe < trial.suggested
         following = jnp.where(cut, jnp.maximum(following, trial.suggested), following)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._trees import choose
-from .clock import Clock
+from .clock import offset_of
 
 # How much longer than the series' a collocation step must be, its cost over that of a series; and
 # how long the first is made.
@@ -102,7 +102,6 @@ class StiffTrial(eqx.Module):
             warp: How time is to run on the step.
         """
         length = jnp.where(self.suggested > 0, self.suggested, _FIRST * explicit)
-        nowhere = jnp.zeros_like(length)
-        length = jnp.minimum(length, Clock(nowhere, nowhere + 1.0, warp).offset(self.left))
+        length = jnp.minimum(length, offset_of(warp, self.left))
         tried = self.ready & (lazy | (self.suggested > 0)) & (length > _WORTH * explicit)
         return jnp.where(self.decided, self.length, jnp.where(tried, length, 0.0))

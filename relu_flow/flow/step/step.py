@@ -8,9 +8,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._norm import norm
 from ..._series import evaluate, powers, shift_matrix
 from ..method.clock import Clock
-from ..method.collocation import num_nodes, product_on_step
 from ..method.field import Frozen, relative_size, weight_sizes
 from ..method.frame import Frame
+from ..method.radau import num_nodes, product_on_step
 from ..method.taylor import Expansion
 from ..surface.constraints import Motion, constraints, series_product
 from ..surface.modes import Modes
