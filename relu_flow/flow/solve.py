@@ -103,7 +103,7 @@ def solve(
     Switches that do not yet matter to other neurons cost no step of their own.
     Where stiffness would limit the steps, as it does once residuals are fitted, collocation steps
     are taken (`method/collocation.py`), unless `solver=Taylor(stiff=False)`; and where all that
-    moves is too small for the outputs, steps in closed form (`step/quiet.py`), unless
+    moves is too small for the outputs, steps in closed form (`loop/quiet.py`), unless
     `solver=Taylor(quiet=False)`. Where pulls cancel what small outputs change of them decides, to
     the rounding of the largest of these outputs.
 

@@ -48,14 +48,17 @@ class AbstractLoss(eqx.Module):
         return self.pull(prediction + change, target)
 
     def pull_change(
-        self, prediction: Float[Array, " *batch"], target: Float[Array, " *batch"]
+        self,
+        prediction: Float[Array, " *batch"],
+        change: Float[Array, " *batch"],
+        target: Float[Array, " *batch"],
     ) -> Float[Array, " *batch"]:
-        """Return by how much the pull differs from that at prediction zero, to all its digits.
+        """Return by how much the pull changes with the prediction, to all digits of that.
 
-        Infinite where that is not known: then what small outputs change of pulls that cancel is
-        known to the digits of these pulls only.
+        Infinite where that is not known: then what small changes of outputs do to pulls that cancel
+        is known to the digits of these pulls only.
         """
-        del target
+        del change, target
         return jnp.full_like(prediction, jnp.inf)
 
     @abc.abstractmethod
@@ -110,9 +113,9 @@ class ExponentialLoss(AbstractLoss):
         r"""Return $y^2 e^{-yf}$."""
         return target * target * jnp.exp(-target * prediction)
 
-    def pull_change(self, prediction, target):
-        r"""Return $y (e^{-yf} - 1)$."""
-        return target * jnp.expm1(-target * prediction)
+    def pull_change(self, prediction, change, target):
+        r"""Return $g\,(e^{-yh} - 1)$ for a change $h$."""
+        return self.pull(prediction, target) * jnp.expm1(-target * change)
 
     def pull_term(self, m, prediction, pull, memory, target):
         r"""Return $g_m$ from $g' = -y f' g$."""
@@ -142,9 +145,13 @@ class LogisticLoss(AbstractLoss):
         margin = target * prediction
         return target * target * jax.nn.sigmoid(margin) * jax.nn.sigmoid(-margin)
 
-    def pull_change(self, prediction, target):
-        r"""Return $-\frac y2 \tanh\frac{yf}2$."""
-        return -0.5 * target * jnp.tanh(0.5 * target * prediction)
+    def pull_change(self, prediction, change, target):
+        r"""Return $-y\tanh\frac{yh}2\,(p(1-p') + p'(1-p))$ for a change $h$, $p'$ after it."""
+        before, after = target * prediction, target * (prediction + change)
+        p, others = jax.nn.sigmoid(-before), jax.nn.sigmoid(before)
+        p_after, others_after = jax.nn.sigmoid(-after), jax.nn.sigmoid(after)
+        mixed = p * others_after + p_after * others
+        return -target * jnp.tanh(0.5 * target * change) * mixed
 
     def pull_term(self, m, prediction, pull, memory, target):
         r"""Return $g_m$ from $p' = -y f' p (1-p)$; `memory` holds $q = p(1-p)$."""
@@ -177,10 +184,10 @@ class SquareLoss(AbstractLoss):
         del target
         return jnp.ones_like(prediction)
 
-    def pull_change(self, prediction, target):
-        """Return $-f$."""
-        del target
-        return -prediction
+    def pull_change(self, prediction, change, target):
+        """Return minus the change."""
+        del prediction, target
+        return -change
 
     def pull_after(self, prediction, change, target):
         """Return the pull once the prediction has changed, to the digits of what is left."""

@@ -6,7 +6,7 @@ constant pulls: a slide's weight is constant, so that a slide ends only when ano
 hyperplane is met. It is written down here anew, without power series, and shares no code
 with `filippov.py`: so each of the two is an oracle for the other. Shared are only the
 coordinates (`frame.py`), with the products that are zero by structure, units of rounding, and
-what moves a neuron in a step without switches whose pulls are constant (`step/quiet.py`).
+what moves a neuron in a step without switches whose pulls are constant (`loop/quiet.py`).
 
 Preactivations are carried along by themselves, and what pushes them is summed from products of
 inputs, each sum judged by the rounding of its own summands: beside a neuron that has grown by

@@ -240,11 +240,20 @@ def test_what_outputs_change_of_pulls_that_cancel(log_scale, quiet):
 
 @pytest.mark.parametrize("loss", [rf.SquareLoss(), rf.LogisticLoss(), rf.ExponentialLoss()])
 def test_changes_of_pulls_are_known_to_their_digits(loss):
-    """Assert that a pull's change is its derivative's integral, for outputs of all sizes."""
+    """Assert that a pull's change is its derivative's integral, for changes of all sizes.
+
+    From outputs of zero and from others; and that it has the pull's own derivative, at 0 too.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(40)
     for target in (1.0, -1.0):
-        for output in (1e-300, -1e-40, 1e-9, -0.1, 1.0, -3.0):
-            slopes = loss.curvature(jnp.asarray(0.5 * output * (1 + nodes)), jnp.asarray(target))
-            expected = -0.5 * output * (weights @ np.asarray(slopes))
-            found = loss.pull_change(jnp.asarray(output), jnp.asarray(target))
-            np.testing.assert_allclose(float(found), expected, rtol=1e-14)
+        for start in (0.0, 0.7, -10.0):
+            for change in (1e-300, -1e-40, 1e-9, -0.1, 1.0, -3.0):
+                outputs = jnp.asarray(start + 0.5 * change * (1 + nodes))
+                slopes = loss.curvature(outputs, jnp.asarray(target))
+                expected = -0.5 * change * (weights @ np.asarray(slopes))
+                found = loss.pull_change(*map(jnp.asarray, (start, change, target)))
+                np.testing.assert_allclose(float(found), expected, rtol=1e-14)
+            for change in (0.0, 0.3):
+                slope = jax.grad(loss.pull_change, 1)(start, change, target)
+                curvature = loss.curvature(jnp.asarray(start + change), target)
+                np.testing.assert_allclose(slope, -curvature, rtol=1e-13)

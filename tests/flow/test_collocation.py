@@ -11,7 +11,7 @@ from relu_flow.flow.arguments import check_arguments
 from relu_flow.flow.loop.context import Context
 from relu_flow.flow.loop.expansion import expand_step
 from relu_flow.flow.loop.state import init
-from relu_flow.flow.method import collocation, radau
+from relu_flow.flow.method import newton, radau
 from relu_flow.flow.method.correction import no_correction
 from relu_flow.flow.method.stiffness import StiffTrial
 from relu_flow.flow.solve import make_options
@@ -87,7 +87,7 @@ def test_the_kernel_is_the_velocity_of_the_outputs_by_the_pulls():
             frozen.outer_rate * jnp.sum(weights[0] * drive, axis=1),
         )
         expected.append(jax.jvp(lambda w: field.outputs(w, frozen), (weights,), (velocity,))[1])
-    kernel = collocation._kernel(field, weights, frozen)
+    kernel = newton.tangent_kernel(field, weights, frozen)
     np.testing.assert_allclose(kernel, np.stack(expected, axis=1), rtol=1e-12, atol=1e-14)
 
 
@@ -102,17 +102,21 @@ def test_newton_solves_the_equations_of_the_stages(stretch):
     frozen, table = frozen.times(jnp.asarray(stretch)), radau.table_of(NODES)
     outputs, quadrature = field.outputs(weights, frozen), jnp.asarray(table.quadrature)
     residual = np.random.default_rng(2).standard_normal((NODES, len(outputs)))
-    solve = collocation._newton(
+    solve = newton.newton(
         field, weights, frozen, outputs, quadrature, jnp.array(False), jnp.array(True)
     )
-    stages = collocation._Stages.start(field.frame, outputs, weights, jnp.ones(NODES))
+    still = [jnp.zeros((NODES, *array.shape)) for array in (outputs, *weights)]
     slope = field.frame.loss.curvature(outputs, field.frame.targets)
     kernel = (
-        collocation._kernel(field, weights, frozen) * slope[None] * field.frame.sample_weight[None]
+        newton.tangent_kernel(field, weights, frozen)
+        * slope[None]
+        * field.frame.sample_weight[None]
     )
     system = np.eye(residual.size) + np.kron(table.quadrature, kernel)
     exact = np.linalg.solve(system, residual.ravel()).reshape(residual.shape)
-    np.testing.assert_allclose(solve(jnp.asarray(residual), stages), exact, atol=1e-12, rtol=0)
+    mended, less = solve(jnp.asarray(residual), still)
+    np.testing.assert_allclose(mended, exact, atol=1e-12, rtol=0)
+    assert jnp.allclose(less, slope[None] * field.frame.sample_weight[None] * exact, rtol=1e-6)
 
 
 @pytest.mark.parametrize("warp", [0.0, 0.5])

@@ -104,6 +104,54 @@ def test_switches_in_a_tail(seed):
         np.testing.assert_array_equal(one, other)
 
 
+def largest_drive(problem, network):
+    """Return the norm of the largest drive, along the hyperplanes that are slid on."""
+    inputs, targets = np.asarray(problem.inputs), np.asarray(problem.targets)
+    pull = targets * np.exp(-targets * np.asarray(problem.predictions(network)))
+    sizes = []
+    for weight in np.asarray(network.inner_weight):
+        height = inputs @ weight / np.linalg.norm(inputs, axis=1) / np.linalg.norm(weight)
+        drive = (pull * (height > 1e-9)) @ inputs
+        for normal in inputs[np.abs(height) <= 1e-9]:
+            drive = drive - (drive @ normal) / (normal @ normal) * normal
+        sizes.append(np.linalg.norm(drive))
+    return max(sizes)
+
+
+@pytest.mark.parametrize("seed", [6, 8, 38, 65])
+def test_pulls_that_cancel_beside_a_tail(seed):
+    """Assert that samples fitted as well as can be cost no steps, and no digits of the others.
+
+    Their pulls are of order 1 and cancel, at rest (6), in a slide (8), as far as the tail lets
+    them (38), and so that the tail holds a slide (65): there their rounding, times a step of 1e8,
+    would decide otherwise.
+    """
+    problem, network = undecided(seed)
+    ts = 10.0 ** np.arange(3, 10)
+    runs = [rf.solve(problem, network, 1e9, ts=ts, rtol=rtol) for rtol in (1e-12, 1e-9)]
+    first, count = runs[0], int(runs[0].stats["switches"])
+    assert int(first.stats["steps"]) < 200
+    series = rf.solve(problem, network, ts[0], solver=SERIES)
+    found = jax.tree.map(lambda array: array[0], first.networks)
+    one, other = (
+        jnp.exp(network.log_scale)[:, None] * network.inner_weight
+        for network in (found, series.network)
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
+    assert int(series.stats["steps"]) > 8 * int(first.stats["steps"])
+    # The same switches whatever the tolerance; a loss that falls, as all drives do, like 1/t.
+    assert int(runs[1].stats["switches"]) == count
+    for name in ("neuron", "sample", "kind"):
+        one, other = (np.asarray(getattr(run.switches, name))[:count] for run in runs)
+        np.testing.assert_array_equal(one, other)
+    for run in runs:
+        networks = [jax.tree.map(lambda a, i=i: a[i], run.networks) for i in range(len(ts))]
+        losses = [float(problem.loss_value(network)) for network in networks]
+        assert np.all(np.diff(losses) < 1e-14)
+        drives = np.array([largest_drive(problem, network) for network in networks])
+        assert np.all(drives[1:] * ts[1:] < 3 * drives[0] * ts[0])
+
+
 @pytest.mark.slow  # 40 s of compilation
 def test_derivative_in_a_tail():
     """Assert d/dc, for an input of size c, of when one neuron's output is 41: c t is fixed."""

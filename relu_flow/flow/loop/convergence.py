@@ -5,18 +5,29 @@ it is made shorter where they cannot (`step/influence.py`).
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
+from ..._norm import norm
+from ..._series import evaluate
 from ..._trees import choose
-from ..step.influence import misleads
-from ..step.step import Step
-from ..step.step_size import StepSize, same_correction
+from ...model.switch import ACTIVE
+from ..method.frame import Frame
+from ..step.influence import Influence
+from ..step.step import Step, series_size
+from ..step.step_size import SWITCH_SHARE, StepSize
+from ..step.travellers import Arrival
 from ..tolerances import CUT, SHARP, SHORTEST, eps
 from .context import Context
 from .crossing import Crossed
 from .state import Attempt
 
+# By what factor outputs must exceed what was expected of their kinks: these are bounds of several
+# times what comes of most.
+_WAKES = 4.0
+# What is left of a correction has both signs, and lasts for a share of a step as small as this.
+_CANCELS = 1.0 / 16
 # Expansions in which a step's corrections have to converge before it is halved, and how often it
 # is halved before it is taken, and counted, as it is.
 _EXPANSIONS, _HALVINGS = 5, 8
@@ -34,12 +45,16 @@ def converge(
     arrival, again = crossed.arrival, attempt.converged
     expansions = attempt.expansions + (~again).astype(jnp.int32)
     exhausted = expansions >= _EXPANSIONS * _HALVINGS
-    same = same_correction(arrival.correction, attempt.correction, size, context.rtol)
+    same = _same_correction(arrival.correction, attempt.correction, size, context.rtol)
     apart = size.corrects & ~again & ~same
     undecided, before, alone = _undecided(context, step, size, crossed)
     # A step that ends right behind its first switch is better taken without a correction.
     drop = alone & undecided & crossed.influence.has_correction & ~again & ~exhausted
-    hidden = crossed.overlooked & ~again & ~apart & ~drop
+    # Most steps have no switch, and who looks into one that has converged asks no more.
+    switching = jnp.any(crossed.candidates)
+    look = lambda: _overlooks(context, step, size, crossed, attempt.correction)
+    hidden = jax.lax.cond(switching & ~again, look, lambda: jnp.array(False))
+    hidden = hidden & ~apart & ~drop
     undecided, early = undecided & ~again & ~apart & ~drop, undecided & apart
     given_up = (apart | undecided | hidden) & exhausted
     undecided, hidden = undecided & ~given_up, hidden & ~given_up
@@ -62,7 +77,7 @@ def converge(
     # What a step of another length does is not known.
     found = jnp.where(halved | cut | drop, 0.0, arrival.correction)
     # A step in a tail has no switch: it is begun again, as a series.
-    barred = (step.warp > 0) & crossed.switching & ~again
+    barred = (step.warp > 0) & switching & ~again
     done, given_up = done & ~barred, given_up & ~barred
     new = Attempt(
         expansions=jnp.where(barred, 0, expansions),
@@ -108,10 +123,78 @@ def _undecided(context: Context, step: Step, size: StepSize, crossed: Crossed):
     sharpens = ~longer & ~corrected & (arrival.first_switch > least)
     sharpens = sharpens & (size.length > (1 + SHARP) * sharp)
     drops = corrected & (size.kinks_from > least) & (size.length <= (1 + CUT) * floor)
-    misled = misleads(
-        context.frame, step, crossed.influence, arrival.modes, arrival.speed, arrival.slack,
-        arrival.first_switch, size.length,
-    )  # fmt: skip
+    misled = _misleads(context.frame, step, crossed.influence, arrival, size.length)
     undecided = jnp.isfinite(arrival.decide_by) | (misled & (longer | sharpens | drops))
     before = jnp.where(sharpens, sharp, arrival.decide_by)
     return undecided, jnp.where(longer, behind, before), sharpens | drops
+
+
+def _same_correction(
+    new: Float[Array, "degrees samples"],
+    old: Float[Array, "degrees samples"],
+    size: StepSize,
+    rtol: Float[Array, ""],
+) -> Bool[Array, ""]:
+    """Return whether two corrections move no neuron apart by more than the tolerance."""
+    change = jnp.sum(jnp.abs(new - old), axis=0)
+    return jnp.sum(change * size.sensitivity) * size.length <= SWITCH_SHARE * rtol
+
+
+def _overlooks(
+    context: Context,
+    step: Step,
+    size: StepSize,
+    crossed: Crossed,
+    correction: Float[Array, "degrees samples"],
+) -> Bool[Array, ""]:
+    """Return whether neurons that switched put out more than a step's pulls were told.
+
+    How far a step may go beyond a switch follows from how fast a neuron moves on its old course.
+    But one that hardly moved may wake at a hyperplane, and grow ten thousandfold before the end.
+    `correction` is what the pulls were told, see `method/correction.py`.
+    """
+    frame, influence, arrival = context.frame, crossed.influence, crossed.arrival
+    rates, (inner, outer) = step.rates, arrival.weights
+    old_inner, old_outer = (
+        evaluate(series, size.length) for series in (step.series.inner, step.series.outer)
+    )
+    active = (arrival.modes.side == ACTIVE).astype(outer.dtype)
+    beyond = outer[:, None] * active * (inner @ frame.inputs.T)
+    beyond = beyond - old_outer[:, None] * rates.active * (old_inner @ frame.inputs.T)
+    # Whoever does not switch adds nothing, not even rounding.
+    beyond = jnp.where(jnp.any(crossed.candidates, axis=1), rates.amplitude, 0.0) @ beyond
+    wakes = step.curvature * jnp.abs(beyond) > _WAKES * size.length * influence.drift
+    # At the end Legendre polynomials of all degrees are 1.
+    untold = jnp.where(wakes, beyond - jnp.sum(correction, axis=0), 0.0)
+    share = jnp.where(influence.has_correction, _CANCELS, 1.0)
+    return share * size.length * jnp.sum(jnp.abs(untold) * size.sensitivity) > context.rtol
+
+
+def _misleads(
+    frame: Frame, step: Step, influence: Influence, arrival: Arrival, length: Float[Array, ""]
+) -> Bool[Array, ""]:
+    """Return whether switches within a step of a length move a later one by more than may be."""
+    modes, first_switch = arrival.modes, arrival.first_switch
+    influence = eqx.tree_at(lambda i: i.kinks_from, influence, jnp.minimum(first_switch, length))
+    area = influence.area_at(length[None])
+    active = (step.modes.side == ACTIVE) | (modes.side == ACTIVE)
+    rate = step.rates.inner_rate * series_size(step.series.outer[..., None], length)
+    off = rate[:, None] * ((active.astype(area.dtype) * area) @ frame.overlap)
+    height = modes.height
+    moved = arrival.speed * (jnp.abs(step.start / step.unit) + length)
+    wrong = off > step.lateness * jnp.maximum(jnp.abs(height), moved)
+    misled = jnp.any(wrong & (height != 0) & frame.own[None])
+    if modes.slides.shape[1] == 0:
+        return misled
+    # A slide whose weight the switches may have taken beyond its end is over since then.
+    drift = influence.drift_at(length[None])
+    sliding = active.astype(drift.dtype) * drift
+    together = (
+        jnp.add(*frame.group_pulls(drift[0])).at[modes.slides].get(mode="fill", fill_value=0.0)
+    )
+    off = norm(modes.dual) * (sliding @ frame.norms)[:, None] + together
+    to_end = jnp.minimum(*jnp.split(arrival.slack, 2, axis=1))
+    over = (modes.slides < frame.norms.shape[0]) & (off > to_end)
+    since = jnp.maximum(length - influence.kinks_from, 0.0)
+    late = since > step.lateness * (jnp.abs(step.start / step.unit) + length)
+    return misled | (late & jnp.any(over))

@@ -1,14 +1,14 @@
 """Neurons taken through a step: what its switches do, where they end, what is seen on the way."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..step.influence import Influence, influence, overlooks
-from ..step.neurons import Arrival, ConstrainedStep, pass_through
+from ..step.influence import Influence, influence
+from ..step.neurons import pass_through
 from ..step.step import Step, may_switch
 from ..step.step_size import StepSize
+from ..step.travellers import Arrival, ConstrainedStep
 from .context import Context
 from .point import Point, point_at
 from .state import State
@@ -21,15 +21,13 @@ class Crossed(eqx.Module):
         influence: What the switches do to the pulls beyond what these were told.
         arrival: Where the neurons are, and what happened on the way.
         point: The same, without what rounding did to them.
-        overlooked: Whether that is more than was expected of their kinks.
-        switching: Whether anybody may switch.
+        candidates: Which constraints may switch.
     """
 
     influence: Influence
     arrival: Arrival
     point: Point
-    overlooked: Bool[Array, ""]
-    switching: Bool[Array, ""]
+    candidates: Bool[Array, "width constraints"]
 
 
 def cross(
@@ -48,16 +46,8 @@ def cross(
     arrival = pass_through(
         frame, constrained, candidates, offset, state.log, state.counts, ~attempt.converged, looks
     )
-    look = lambda: overlooks(
-        frame, step, size, influenced, candidates, arrival.weights, arrival.modes,
-        attempt.correction, context.rtol,
-    )  # fmt: skip
-    # Most steps have no switch, and who looks into one that has converged asks no more.
-    switching = jnp.any(candidates)
-    asks = switching & ~attempt.converged
-    overlooked = jax.lax.cond(asks, look, lambda: jnp.array(False))
     point = point_at(frame, arrival, state.point.neurons)
-    return Crossed(influenced, arrival, point, overlooked, switching)
+    return Crossed(influenced, arrival, point, candidates)
 
 
 def where_to_look(

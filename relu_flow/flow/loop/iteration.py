@@ -18,7 +18,6 @@ from ..._types import IntScalarLike
 from ...model.switch import INACTIVE
 from ..method.stiffness import Pace, StiffTrial
 from ..results import RESULTS
-from ..step.quiet import Quiet
 from ..step.step import Step, step_limits
 from ..step.step_size import StepSize, allowed_step_size
 from ..step.zero import leave_zero, rest_until
@@ -28,7 +27,7 @@ from .crossing import Crossed, cross
 from .expansion import expand_step
 from .milestones import Records, StepInterval, begin_search, go_on_searching
 from .point import Point, seen_neurons
-from .quiet import foresee, quiet_records
+from .quiet import Quiet, foresee, quiet_records
 from .state import Attempt, State, StepCounts
 
 

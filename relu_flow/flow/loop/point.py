@@ -3,12 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from ..method.constant_pulls import Boost
 from ..method.frame import Frame, Neurons
-from ..step.neurons import Arrival
-from ..step.quiet import Quiet
+from ..step.travellers import Arrival
 from ..surface.modes import Modes, reconciled
 from ..surface.slides import onto_slides
 
@@ -25,26 +22,10 @@ def point_at(frame: Frame, arrival: Arrival, neurons: Neurons) -> Point:
 
     `neurons` are those at the start of the step, for the units that weights are in.
     """
-    return _settled(frame, arrival.modes, neurons, *arrival.weights)
+    return settled(frame, arrival.modes, neurons, *arrival.weights)
 
 
-def quiet_point(frame: Frame, point: Point, quiet: Quiet, length: Float[Array, ""]) -> Point:
-    """Return where neurons get from a point in constant pulls, without a switch."""
-    after = jax.vmap(Boost.after, in_axes=(0, None, 0, 0))
-    arrived = after(quiet.boosts, length, point.modes.height, quiet.push)
-    modes = eqx.tree_at(lambda m: m.height, point.modes, arrived.height)
-    neurons = eqx.tree_at(
-        lambda n: (n.exponent, n.imbalance),
-        point.neurons,
-        (
-            point.neurons.exponent + arrived.exponent,
-            jnp.ldexp(point.neurons.imbalance, -2 * arrived.exponent),
-        ),
-    )
-    return _settled(frame, modes, neurons, arrived.inner, arrived.outer)
-
-
-def _settled(frame: Frame, modes: Modes, neurons: Neurons, inner, outer) -> Point:
+def settled(frame: Frame, modes: Modes, neurons: Neurons, inner, outer) -> Point:
     """Return the point at which neurons have other weights, and heights, in their units."""
     before = neurons.exponent
     neurons = _with_weights(frame, neurons, onto_slides(frame, modes, inner), outer)

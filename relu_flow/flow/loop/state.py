@@ -8,15 +8,15 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._norm import norm
 from ..method.correction import no_correction
 from ..method.field import weight_sizes
-from ..method.frame import Neurons
+from ..method.frame import Frame, Neurons
 from ..method.stiffness import Pace
 from ..results import RESULTS
-from ..step.neurons import Counts
 from ..step.step_size import StepSize
+from ..step.travellers import Counts
 from ..surface.initial import initial_modes
+from ..surface.slides import with_dual
 from ..trajectory import SwitchLog
 from .context import Context
-from .dense import History
 from .milestones import EventSearch, Records
 from .point import Point
 
@@ -91,6 +91,79 @@ class StepCounts(eqx.Module):
         """Return the counts before the first step; `repels` counts those of the start."""
         zero, never = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
         return cls(zero, zero, zero, zero, zero, zero, zero, repels, zero, never)
+
+
+class History(eqx.Module):
+    """What is needed to take each step again.
+
+    Attributes:
+        t: Start of each step; `inf` in unused rows.
+        unit: Unit of time of each step.
+        point: Neurons and modes at the start of each step (of the dual only its shape is kept).
+        correction: What switches do to the outputs within the step.
+        length: How far the step goes.
+        stiff: The length of the collocation step that it is, 0 if it is none.
+        warp: How time runs on it, 0 if evenly.
+        quiet: Whether it is in closed form.
+    """
+
+    t: Float[Array, " steps"]
+    unit: Float[Array, " steps"]
+    point: Point
+    correction: Float[Array, "steps degrees samples"]
+    length: Float[Array, " steps"]
+    stiff: Float[Array, " steps"]
+    warp: Float[Array, " steps"]
+    quiet: Bool[Array, " steps"]
+
+    @classmethod
+    def empty(cls, rows: int, point: Point) -> "History":
+        """Return a history of no steps."""
+        dtype = point.neurons.inner.dtype
+        spread = lambda x: jnp.zeros((rows, *x.shape), x.dtype)
+        points = jax.tree.map(spread, point)
+        dual = jnp.zeros((0, *point.modes.dual.shape), dtype)
+        points = eqx.tree_at(lambda p: p.modes.dual, points, dual)
+        times = jnp.full(rows, jnp.inf, dtype)
+        corrections = spread(no_correction(point.modes.side.shape[1], dtype))
+        quiet = jnp.zeros(rows, bool)
+        return cls(times, times, points, corrections, times, times, times, quiet)
+
+    def set(
+        self,
+        slot: Int[Array, ""],
+        t: Float[Array, ""],
+        unit: Float[Array, ""],
+        point: Point,
+        correction: Float[Array, "degrees samples"],
+        length: Float[Array, ""],
+        stiff: Float[Array, ""],
+        warp: Float[Array, ""],
+        quiet: Bool[Array, ""],
+    ) -> "History":
+        """Write down a step."""
+        put = lambda rows, value: rows.at[slot].set(value, mode="drop")
+        point = eqx.tree_at(lambda p: p.modes.dual, point, self.point.modes.dual)
+        points = jax.tree.map(
+            lambda rows, value: rows if rows is value else put(rows, value), self.point, point
+        )
+        return History(
+            put(self.t, t),
+            put(self.unit, unit),
+            points,
+            put(self.correction, correction),
+            put(self.length, length),
+            put(self.stiff, stiff),
+            put(self.warp, warp),
+            put(self.quiet, quiet),
+        )
+
+    def point_at(self, slot: Int[Array, ""], frame: Frame) -> Point:
+        """Return neurons and modes at the start of a step."""
+        dual = jnp.zeros(self.point.modes.dual.shape[1:], self.t.dtype)
+        rest = eqx.tree_at(lambda p: p.modes.dual, self.point, dual[None])
+        point = jax.tree.map(lambda rows: rows[jnp.minimum(slot, rows.shape[0] - 1)], rest)
+        return eqx.tree_at(lambda p: p.modes, point, with_dual(frame, point.modes))
 
 
 class State(eqx.Module):

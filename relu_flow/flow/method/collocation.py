@@ -4,11 +4,11 @@ After the last switch what limits a power series is the decay of residuals that 
 outputs obey $f' = K g(f)$ with the tangent kernel $K$, fast in some directions although
 nothing moves there any more. An implicit step need not resolve what is at rest. Its unknowns
 are the outputs at the nodes, (nodes x samples) numbers; neurons follow from them by quadrature,
-all nodes at once, and Newton's method with the kernel of the step's start mends the outputs,
-one small system for each eigenvalue. The nodes are those of Radau IIA (Hairer and Wanner,
-*Solving Ordinary Differential Equations II*, IV.5 and IV.8), so that what decays is damped
-however long the step; weights are polynomials on it, and so it is searched for switches like
-any other.
+all nodes at once, and Newton's method (`newton.py`) mends the outputs, and the neurons with them:
+what the rounding of large pulls adds up to in a long step is damped as all is that is stiff. The
+nodes are those of Radau IIA (Hairer and Wanner, *Solving Ordinary Differential Equations II*,
+IV.5 and IV.8), so that what decays is damped however long the step; weights are polynomials on
+it, and so it is searched for switches like any other.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._norm import norm
 from ..._series import powers
-from ..tolerances import eps
+from ..tolerances import OUTPUT, ROUNDING, eps
 from .clock import pace
 from .field import (
     FlowField,
@@ -28,10 +28,10 @@ from .field import (
     Weights,
     project,
     relative_size,
-    slide_inputs,
     weight_sizes,
 )
 from .frame import Frame
+from .newton import newton
 from .radau import Table, num_nodes, table_of, through
 from .taylor import Expansion
 
@@ -49,7 +49,8 @@ class Collocation(eqx.Module):
         series: Polynomials on the step, in the unit of the frozen rates.
         error: The last coefficients of the weights over their tolerance, and of the pulls.
         growth: Factor for the length at which they would come to that.
-        converged: Whether Newton's method found the step.
+        converged: Whether Newton's method found the step, and what is at rest by its first node
+            did not move before it by more than it may.
         sweeps: In how many sweeps, each an evaluation of the network at all nodes.
     """
 
@@ -58,6 +59,78 @@ class Collocation(eqx.Module):
     growth: Float[Array, ""]
     converged: Bool[Array, ""]
     sweeps: Int[Array, ""]
+
+
+class _Setting(eqx.Module):
+    """What all sweeps of a step have in common.
+
+    Attributes:
+        field: The vector field.
+        weights: The state at the step's start.
+        frozen: Pattern, scales and rates, in steps.
+        outputs: The outputs at the start.
+        drive: The drives there, zero where pulls cancel but for rounding.
+        runs: How fast time runs at the nodes.
+        tolerance: Relative to each neuron, and to the largest pull.
+        rounding: By how much of its size the rounding of its drive moves each neuron in the step.
+        pull_error: Errors of the pulls that no step can be without.
+    """
+
+    field: FlowField
+    weights: Weights
+    frozen: Frozen
+    outputs: Float[Array, " samples"]
+    drive: Float[Array, "width features"]
+    runs: Float[Array, " nodes"]
+    tolerance: Float[Array, ""]
+    rounding: Float[Array, " width"]
+    pull_error: Float[Array, " samples"]
+
+    @classmethod
+    def of(
+        cls, field: FlowField, weights: Weights, frozen: Frozen, runs, tolerance, pull_error
+    ) -> tuple["_Setting", Bool[Array, " width"]]:
+        """Return the setting of a step, and which neurons rest at its start."""
+        outputs = field.outputs(weights, frozen)
+        drive, resting = _first_drive(field.frame, frozen, outputs)
+        rounding = _rounding(field.frame, weights, frozen, runs, outputs)
+        rounding = jnp.where(resting, 0.0, rounding)
+        setting = cls(field, weights, frozen, outputs, drive, runs, tolerance, rounding, pull_error)
+        return setting, resting
+
+
+def _first_drive(
+    frame: Frame, frozen: Frozen, outputs: Float[Array, " samples"]
+) -> tuple[Float[Array, "width features"], Bool[Array, " width"]]:
+    """Return the drives at a step's start, zero if they are but rounding, and which are.
+
+    Where pulls cancel to their last digit nothing moves: their rounding, times a long step, would
+    be noise from sweep to sweep.
+    """
+    pull = frame.pull(outputs)
+    drive = project((frozen.active * pull[None]) @ frame.inputs, frozen, frame)
+    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+    size = jnp.abs(outputs) + jnp.abs(frame.targets)
+    error = eps(pull) * (ROUNDING * jnp.abs(pull) + OUTPUT * curvature * size)
+    resting = norm(drive) <= frozen.active @ (error * frame.norms)
+    return jnp.where(resting[:, None], 0.0, drive), resting
+
+
+def _rounding(
+    frame: Frame, weights: Weights, frozen: Frozen, runs, outputs
+) -> Float[Array, " width"]:
+    """Return by how much of its size the rounding of its drive moves each neuron in a step.
+
+    Where pulls cancel but for what moves slowly they are known to no more: so far may a neuron
+    be from where the fast among them would have it.
+    """
+    pull = jnp.abs(frame.pull(outputs))
+    drive = frozen.active @ (pull * frame.norms)
+    way = eps(drive) * jnp.mean(runs) * drive
+    inner = frozen.inner_rate * jnp.abs(weights[1]) * way
+    outer = frozen.outer_rate * norm(weights[0]) * way
+    sizes = weight_sizes(weights, frame.train_outer)
+    return relative_size(inner[None, :, None], outer[None], sizes, frame.train_outer)[0]
 
 
 class _Stages(eqx.Module):
@@ -69,6 +142,8 @@ class _Stages(eqx.Module):
         inner: By how much the inner weights have changed with the pulls of the sweep before.
         outer: The same of the outer weights.
         sizes: Legendre coefficients of the weights and of the pulls, in units of what they may be.
+        jump: By how much the weights miss those at the start, extrapolated, in units of what
+            they may.
         change: What the last sweep changed, relative to each neuron.
         before: What the one before did.
         sweeps: How many there were.
@@ -78,31 +153,32 @@ class _Stages(eqx.Module):
     pull: Float[Array, "nodes samples"]
     inner: Float[Array, "nodes width features"]
     outer: Float[Array, "nodes width"]
-    sizes: tuple[Float[Array, " degrees"], Float[Array, " nodes"]]
+    sizes: tuple[Float[Array, " nodes"], Float[Array, " nodes"]]
+    jump: Float[Array, ""]
     change: Float[Array, ""]
     before: Float[Array, ""]
     sweeps: Int[Array, ""]
 
     @classmethod
-    def start(
-        cls, frame: Frame, outputs: Float[Array, " samples"], weights: Weights, runs
-    ) -> "_Stages":
+    def start(cls, setting: "_Setting", held: Bool[Array, " samples"]) -> "_Stages":
         """Return the stages of a step on which nothing has been found to change.
 
-        In a tail the pulls are taken to fall by as much as time runs faster, to first order.
+        In a tail the pulls are taken to fall by as much as time runs faster, to first order, but
+        for those that are `held`.
         """
+        frame, outputs, runs = setting.field.frame, setting.outputs, setting.runs
         nodes, pull = runs.shape[0], frame.pull(outputs)
         still = lambda array: jnp.zeros((nodes, *array.shape), array.dtype)
-        inner, outer = map(still, weights)
+        inner, outer = map(still, setting.weights)
         curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-        way = pull / jnp.where(curvature > 0, curvature, jnp.inf)
+        way = pull / jnp.where((curvature > 0) & ~held, curvature, jnp.inf)
         gained = (1.0 - 1.0 / runs)[:, None] * way[None]
         pull_after = jax.vmap(frame.loss.pull_after, in_axes=(None, 0, None))
         pulls = frame.sample_weight[None] * pull_after(outputs, gained, frame.targets)
-        sizes = jnp.zeros(nodes + 1, pull.dtype), jnp.zeros(nodes, pull.dtype)
+        nothing = jnp.zeros(nodes, pull.dtype)
         far = jnp.full((), jnp.inf, pull.dtype)
         none = jnp.zeros((), jnp.int32)
-        return cls(gained, pulls, inner, outer, sizes, far, far, none)
+        return cls(gained, pulls, inner, outer, (nothing, nothing), nothing[0], far, far, none)
 
     def improving(self, settled, tolerance: Float[Array, ""]) -> Bool[Array, ""]:
         """Return whether another sweep is wanted, and may still help."""
@@ -141,62 +217,34 @@ def collocate(
     Returns:
         What came of it. Where it has not converged, or its error is above 1, it is no step.
     """
-    frame, table = field.frame, table_of(num_nodes(order))
-    on_step = frozen.times(length)
-    outputs = field.outputs(weights, on_step)
+    table, on_step = table_of(num_nodes(order)), frozen.times(length)
     runs = pace(warp, length * jnp.asarray(table.nodes, length.dtype))
-    sweep = _sweep(field, weights, on_step, outputs, runs, table, tolerance, pull_error, wanted)
-    rounding = _rounding(frame, weights, on_step, runs, outputs)
-    settled = jnp.maximum(jnp.maximum(0.1 * tolerance, 16 * eps(length)), rounding)
-    settled = jnp.minimum(settled, jnp.maximum(tolerance, 16 * eps(length)))
-    start = _Stages.start(frame, outputs, weights, runs)
+    setting, resting = _Setting.of(field, weights, on_step, runs, tolerance, pull_error)
+    settled = jnp.maximum(0.1 * tolerance, 16 * eps(length))
     going_on = lambda stages: wanted & stages.improving(settled, tolerance)
-    stages = jax.lax.while_loop(going_on, sweep, start)
+    start = _Stages.start(setting, jnp.any(resting[:, None] & (frozen.active > 0), axis=0))
+    stages = jax.lax.while_loop(going_on, _sweep(setting, table, wanted), start)
     own, pulls = stages.sizes
     return Collocation(
-        series=_series(table, frame, weights, stages, on_step, length, order),
+        series=_series(setting, table, stages, length, order),
         error=jnp.maximum(jnp.max(own[-2:]), jnp.max(pulls[-2:])),
         growth=jnp.minimum(_growth(own[1:]), _growth(pulls)),
-        converged=stages.change <= settled,
+        converged=(stages.change <= settled) & (stages.jump <= 1.0),
         sweeps=stages.sweeps,
     )
 
 
-def _rounding(frame: Frame, weights: Weights, frozen: Frozen, runs, outputs) -> Float[Array, ""]:
-    """Return by how much of its size the rounding of its drive moves a neuron in a step.
-
-    Where pulls cancel that goes on changing from sweep to sweep, and says nothing.
-    """
-    pull = jnp.abs(frame.pull(outputs))
-    drive = frozen.active @ (pull * frame.norms)
-    way = eps(drive) * jnp.mean(runs) * drive
-    inner = frozen.inner_rate * jnp.abs(weights[1]) * way
-    outer = frozen.outer_rate * norm(weights[0]) * way
-    sizes = weight_sizes(weights, frame.train_outer)
-    moved = relative_size(inner[None, :, None], outer[None], sizes, frame.train_outer)
-    return jnp.max(moved)
-
-
 def _sweep(
-    field: FlowField,
-    weights: Weights,
-    frozen: Frozen,
-    start: Float[Array, " samples"],
-    runs: Float[Array, " nodes"],
-    table: Table,
-    tolerance: Float[Array, ""],
-    pull_error: Float[Array, " samples"],
-    wanted: Bool[Array, ""],
+    setting: _Setting, table: Table, wanted: Bool[Array, ""]
 ) -> Callable[[_Stages], _Stages]:
-    """Return one sweep of Newton's method over all nodes; time is in steps.
-
-    `start` are the outputs at the step's start, `runs` says how fast time runs at the nodes.
-    """
+    """Return one sweep of Newton's method over all nodes; time is in steps."""
+    field, frozen, start, runs = setting.field, setting.frozen, setting.outputs, setting.runs
+    weights = setting.weights
     frame, train_outer = field.frame, field.frame.train_outer
     quadrature = jnp.asarray(table.quadrature, start.dtype) * runs[None]
     # What solves the stages has no part in what the solution is, nor in its derivatives.
     known = jax.lax.stop_gradient((weights, frozen, start))
-    solve = _newton(field, *known, jax.lax.stop_gradient(quadrature), runs[-1] > 1, wanted)
+    solve = newton(field, *known, jax.lax.stop_gradient(quadrature), runs[-1] > 1, wanted)
     scale = weight_sizes(weights, train_outer)
     inner_rate, outer_rate, active = (
         array[None] for array in (frozen.inner_rate, frozen.outer_rate, frozen.active)
@@ -204,121 +252,53 @@ def _sweep(
     old_inner, old_outer = weights[0][None], weights[1][None]
     height = (old_inner @ frame.inputs.T) * active
     pull_after = jax.vmap(frame.loss.pull_after, in_axes=(None, 0, None))
+    pull_change = jax.vmap(frame.loss.pull_change, in_axes=(None, 0, None))
+    first_pull = frame.pull(start)
+
+    def along(rate, drive):
+        # Projected again: rounding may not add up to leave a hyperplane that is slid on.
+        velocity = rate[..., None] * drive
+        return project(jnp.tensordot(quadrature, velocity, axes=1), frozen, frame)
 
     def sweep(stages: _Stages) -> _Stages:
-        raw = (active * stages.pull[:, None, :]) @ frame.inputs
-        drive = project(raw, frozen, frame)
-        velocity = (inner_rate * (old_outer + stages.outer))[..., None] * drive
-        inner = jnp.tensordot(quadrature, velocity, axes=1)
+        moved = frame.sample_weight[None] * pull_change(start, stages.outputs, frame.targets)
+        moved = jnp.where(jnp.isfinite(moved), moved, stages.pull - first_pull[None])
+        raw = (active * moved[:, None, :]) @ frame.inputs
+        drive = setting.drive[None] + project(raw, frozen, frame)
+        inner = along(inner_rate * (old_outer + stages.outer), drive)
         outer = quadrature @ (outer_rate * jnp.sum((old_inner + inner) * drive, axis=-1))
         # What has been gained is small, and so known to more digits than what there is.
         gained = (old_outer + outer)[..., None] * (active * (inner @ frame.inputs.T))
         gained = gained + outer[..., None] * height
         reached = jnp.einsum("j,pjn->pn", frozen.amplitude, gained)
+        changes = jax.lax.stop_gradient((stages.outputs, stages.inner, stages.outer))
+        mended, less = solve(reached - stages.outputs, changes)
+        outputs = stages.outputs + mended
+        inner = inner - along(inner_rate * old_outer, (active * less[:, None, :]) @ frame.inputs)
+        outer = outer - quadrature @ (outer_rate * (less @ height[0].T))
         moved = inner - stages.inner, outer - stages.outer
         change = jnp.max(relative_size(*moved, scale, train_outer))
-        outputs = stages.outputs + solve(reached - stages.outputs, jax.lax.stop_gradient(stages))
         pull = frame.sample_weight[None] * pull_after(start, outputs, frame.targets)
         in_basis = lambda array: jnp.tensordot(
-            jnp.asarray(table.legendre, array.dtype), array, axes=1
+            jnp.asarray(table.judged, array.dtype), array, axes=1
         )
         own = relative_size(in_basis(inner), in_basis(outer), scale, train_outer)
-        sizes = jnp.max(own, axis=1) / tolerance, _pull_sizes(table, pull, tolerance, pull_error)
-        return _Stages(outputs, pull, inner, outer, sizes, change, stages.change, stages.sweeps + 1)
+        jump = jnp.max(own[-1] / (setting.tolerance + setting.rounding))
+        own = jnp.max(own[:-1], axis=1) / setting.tolerance
+        sizes = own, _pull_sizes(setting, table, pull)
+        before, sweeps = stages.change, stages.sweeps + 1
+        return _Stages(outputs, pull, inner, outer, sizes, jump, change, before, sweeps)
 
     return sweep
 
 
 def _pull_sizes(
-    table: Table, pull: Float[Array, "nodes samples"], tolerance, pull_error
+    setting: _Setting, table: Table, pull: Float[Array, "nodes samples"]
 ) -> Float[Array, " nodes"]:
     """Return the Legendre coefficients of the pulls, in units of what they may be."""
     coefficients = jnp.abs(jnp.asarray(table.pull_legendre, pull.dtype) @ pull)
-    allowed = tolerance * jnp.max(jnp.abs(pull)) + pull_error
+    allowed = setting.tolerance * jnp.max(jnp.abs(pull)) + setting.pull_error
     return jnp.max(coefficients / jnp.where(allowed > 0, allowed, 1.0)[None], axis=1)
-
-
-def _newton(
-    field: FlowField, weights: Weights, frozen: Frozen, outputs, quadrature, warped, wanted
-):
-    """Return a function that solves `(1 + A K c) x = r` for the stages' outputs.
-
-    `A` is the quadrature, `K` the tangent kernel and `c` the loss's curvature, at the start. Where
-    time is `warped` they are those at the nodes, as far as their diagonals tell: in a tail `c`
-    falls, or `K`, by as much as time runs faster; for a sample that has been fitted neither does.
-    """
-    frame = field.frame
-    nodes, samples = quadrature.shape[0], outputs.shape[0]
-    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-    rate = frozen.amplitude * frozen.inner_rate, frozen.amplitude * frozen.outer_rate
-    curvature_at = jax.vmap(frame.loss.curvature, in_axes=(0, None))
-
-    def decay(outputs: Float[Array, "nodes samples"], inner, outer):
-        """Return how fast each sample's own residual decays, the others being held."""
-        turning = (rate[0][None] * outer**2) @ frozen.active
-        height = (inner @ frame.inputs.T) * frozen.active[None]
-        kernel = turning * frame.norms[None] ** 2 + jnp.einsum("j,pjn->pn", rate[1], height**2)
-        return frame.sample_weight[None] * curvature_at(outputs, frame.targets) * kernel
-
-    first = decay(outputs[None], weights[0][None], weights[1][None])
-
-    def slowing(stages: _Stages) -> Float[Array, "nodes samples"]:
-        there = decay(
-            outputs[None] + stages.outputs,
-            weights[0][None] + stages.inner,
-            weights[1][None] + stages.outer,
-        )
-        return jnp.where(first > 0, there / jnp.where(first > 0, first, 1.0), 1.0)
-
-    def prepare(_):
-        kernel = _kernel(field, weights, frozen)
-        root = jnp.sqrt(curvature)
-        values, vectors = jnp.linalg.eigh(root[:, None] * kernel * root[None])
-        values = jnp.maximum(values, 0.0)
-        return kernel, vectors, values, inverted(values, even), jnp.array(False)
-
-    def inverted(values, slowed: Float[Array, "nodes samples"]):
-        systems = values[:, None, None] * quadrature[None] * slowed.T[:, None, :]
-        return jnp.linalg.inv(jnp.eye(nodes, dtype=values.dtype)[None] + systems)
-
-    even = jnp.ones((nodes, samples), outputs.dtype)
-    like = lambda *shape: jnp.zeros(shape, outputs.dtype)
-    nothing = (
-        like(samples, samples), like(samples, samples), like(samples),
-        like(samples, nodes, nodes), wanted,
-    )  # fmt: skip
-    # A loop of one: unlike a condition it is skipped under `vmap` if nobody wants it.
-    kernel, vectors, values, inverses, _ = jax.lax.while_loop(lambda s: s[4], prepare, nothing)
-
-    def anew(stages: _Stages):
-        # In each direction the mean of what it is made of.
-        slowed = jnp.clip(slowing(stages), 0.0, 1.0) @ vectors**2
-        return inverted(values, slowed), slowed
-
-    def solve(residual: Float[Array, "nodes samples"], stages: _Stages):
-        # In terms of c^1/2 x, so that a curvature of zero divides nothing.
-        root = jnp.sqrt(curvature)
-        found, slowed = jax.lax.cond(warped, anew, lambda _: (inverses, even), stages)
-        turned = (root[None] * residual) @ vectors
-        solved = (slowed * jnp.einsum("ipq,qi->pi", found, turned)) @ vectors.T
-        return residual - quadrature @ ((root[None] * solved) @ kernel)
-
-    return solve
-
-
-def _kernel(field: FlowField, weights: Weights, frozen: Frozen) -> Float[Array, "samples samples"]:
-    """Return the tangent kernel of the frozen pattern: `f' = K g`."""
-    frame, (inner, outer) = field.frame, weights
-    turning = (frozen.amplitude * frozen.inner_rate * outer**2)[:, None] * frozen.active
-    height = (inner @ frame.inputs.T) * frozen.active
-    growing = (frozen.amplitude * frozen.outer_rate)[:, None] * height
-    kernel = (turning.T @ frozen.active) * frame.gram + growing.T @ height
-    if frozen.slides.shape[1] == 0:
-        return kernel
-    across = slide_inputs(frame, frozen.slides) @ frame.inputs.T
-    dual = frozen.dual @ frame.inputs.T
-    held = jnp.einsum("ji,jsi,jsk,jk->ik", turning, across, dual, frozen.active, optimize="optimal")
-    return kernel - held
 
 
 def _growth(sizes: Float[Array, " degrees"]) -> Float[Array, ""]:
@@ -341,10 +321,9 @@ def _growth(sizes: Float[Array, " degrees"]) -> Float[Array, ""]:
     return jnp.where(last > middle, tail ** (-1.0 / count), jnp.inf)
 
 
-def _series(
-    table: Table, frame: Frame, weights: Weights, stages: _Stages, frozen: Frozen, length, order
-) -> Expansion:
+def _series(setting: _Setting, table: Table, stages: _Stages, length, order) -> Expansion:
     """Return the polynomials through the stages as power series."""
+    weights, frozen = setting.weights, setting.frozen
     unit = powers(length, order + 1)
 
     def fill(coefficients):
@@ -356,5 +335,5 @@ def _series(
         return fill(through(table.legendre, gained).at[0].set(first))
 
     pull = fill(through(table.pull_legendre, stages.pull))
-    drive = jnp.einsum("jn,pn,nd->pjd", frozen.active, pull, frame.inputs)
+    drive = jnp.einsum("jn,pn,nd->pjd", frozen.active, pull, setting.field.frame.inputs)
     return Expansion(grown(weights[0], stages.inner), grown(weights[1], stages.outer), pull, drive)

@@ -8,7 +8,7 @@ $y = u - 1$, which is as accurate for a switch at once as for a late one:
 $$u\,z = z_0 + (z_0 + c v)\,y + \tfrac12 c (v + b)\,y^2, \qquad c = \langle e, x\rangle.$$
 
 The limit of vanishing scale goes from switch to switch by it (`reduced/constant_pulls.py`), and
-steps of a flow in which the outputs do not move yet (`step/quiet.py`).
+steps of a flow in which the outputs do not move yet (`loop/quiet.py`).
 """
 
 import equinox as eqx

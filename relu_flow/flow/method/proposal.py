@@ -204,15 +204,15 @@ def _tail_rate(proposal: Proposal, frozen: Frozen) -> Float[Array, ""]:
     """
     pull = proposal.series.pull
     felt = jnp.any(frozen.active > 0, axis=0)
-    largest = jnp.argmax(jnp.where(felt, jnp.abs(pull[0]), 0.0))
-    first, second, third = (pull[m, largest] for m in range(3))
+    first, second, third = pull[0], pull[1], pull[2]
     # In units of the first: squares of pulls may underflow.
     unit = jnp.where(first == 0, 1.0, first)
     rate, bend = -second / unit, 2 * third / unit
-    falls = jnp.any(felt) & (first != 0) & (rate > 0)
+    falls = felt & (first != 0) & (rate > 0)
     bend = bend / jnp.where(falls, rate, 1.0) ** 2
     is_tail = falls & (bend > _TAIL[0]) & (bend < _TAIL[1]) & (rate * proposal.length < _LAZY)
-    return jnp.where(is_tail, rate, 0.0)
+    largest = jnp.argmax(jnp.where(is_tail, jnp.abs(first), 0.0))
+    return jnp.where(is_tail[largest], rate[largest], 0.0)
 
 
 def _is_lazy(frame: Frame, proposal: Proposal, frozen: Frozen) -> Bool[Array, ""]:
@@ -297,7 +297,7 @@ def stop_if_stationary(
     Returns:
         The proposal and the rates, both without motion if the network is at rest.
     """
-    # Summed as `step/quiet.py` does, lest a quiet step find nobody to move.
+    # Summed as `loop/quiet.py` does, lest a quiet step find nobody to move.
     pull = proposal.series.pull[0]
     felt = jnp.where(jnp.abs(pull) > noise, pull, 0.0)
     drive = project((frozen.active * felt[None]) @ frame.inputs, frozen, frame)

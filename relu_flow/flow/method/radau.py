@@ -26,6 +26,7 @@ class Table:
         quadrature: Integrals from 0 to each node.
         legendre: Legendre coefficients of the polynomial through 0 at 0 and through values.
         pull_legendre: Legendre coefficients of the polynomial through values at the nodes.
+        judged: The same and, last, its value at 0.
     """
 
     def __init__(self, count: int):
@@ -44,6 +45,8 @@ class Table:
         ]
         self.pull_legendre = np.linalg.inv(at_nodes)
         self.quadrature = np.stack(integrals, axis=1) @ self.pull_legendre
+        at_start = legendre.legvander(np.array([-1.0]), count - 1)
+        self.judged = np.concatenate([self.pull_legendre, at_start @ self.pull_legendre])
         with_start = legendre.legvander(np.concatenate([[-1.0], x]), count)
         self.legendre = np.linalg.inv(with_start)[:, 1:]
 

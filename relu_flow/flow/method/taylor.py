@@ -231,7 +231,7 @@ class Taylor(dfx.AbstractSolver):
         stiff: Whether `relu_flow.solve` may take collocation steps (`method/collocation.py`)
             where stiffness limits the series, or a tail of 1/t goes on (`method/clock.py`): that
             takes 21 steps a decade with series of order 16, and 0.8 with collocation.
-        quiet: Whether it may take steps in closed form (`step/quiet.py`) where all that moves
+        quiet: Whether it may take steps in closed form (`loop/quiet.py`) where all that moves
             is too small for the outputs.
     """
 

@@ -12,18 +12,11 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._norm import norm
 from ..._series import evaluate
 from ...model.switch import ACTIVE
-from ..method.field import Weights
 from ..method.frame import Frame
 from ..surface.modes import Modes, entry
 from ..tolerances import CUT, LEFT, PEAK, SHORTEST, eps
 from .step import Step, series_size
 from .step_size import StepSize
-
-# By what factor outputs must exceed what was expected of their kinks: these are bounds of several
-# times what comes of most.
-_WAKES = 4.0
-# What is left of a correction has both signs, and lasts for a share of a step as small as this.
-_CANCELS = 1.0 / 16
 
 
 class Influence(eqx.Module):
@@ -93,89 +86,6 @@ def influence(
         drift=step.curvature * (crossed + bent),
         left=step.curvature * left,
     )
-
-
-def overlooks(
-    frame: Frame,
-    step: Step,
-    size: StepSize,
-    influence: Influence,
-    candidates: Bool[Array, "width constraints"],
-    weights: Weights,
-    modes: Modes,
-    correction: Float[Array, "degrees samples"],
-    rtol: Float[Array, ""],
-) -> Bool[Array, ""]:
-    """Return whether neurons that switched put out more than a step's pulls were told.
-
-    How far a step may go beyond a switch follows from how fast a neuron moves on its old course.
-    But one that hardly moved may wake at a hyperplane, and grow ten thousandfold before the end.
-
-    Args:
-        frame: The problem.
-        step: The step.
-        size: Its size.
-        influence: What its switches were expected to do.
-        candidates: Which constraints may switch.
-        weights: Inner and outer weights at its end.
-        modes: Modes there.
-        correction: What its pulls were told, see `method/correction.py`.
-        rtol: Relative tolerance.
-    """
-    rates, (inner, outer) = step.rates, weights
-    old_inner, old_outer = (
-        evaluate(series, size.length) for series in (step.series.inner, step.series.outer)
-    )
-    active = (modes.side == ACTIVE).astype(outer.dtype)
-    beyond = outer[:, None] * active * (inner @ frame.inputs.T)
-    beyond = beyond - old_outer[:, None] * rates.active * (old_inner @ frame.inputs.T)
-    # Whoever does not switch adds nothing, not even rounding.
-    beyond = jnp.where(jnp.any(candidates, axis=1), rates.amplitude, 0.0) @ beyond
-    wakes = step.curvature * jnp.abs(beyond) > _WAKES * size.length * influence.drift
-    # At the end Legendre polynomials of all degrees are 1.
-    untold = jnp.where(wakes, beyond - jnp.sum(correction, axis=0), 0.0)
-    share = jnp.where(influence.has_correction, _CANCELS, 1.0)
-    return share * size.length * jnp.sum(jnp.abs(untold) * size.sensitivity) > rtol
-
-
-def misleads(
-    frame: Frame,
-    step: Step,
-    influence: Influence,
-    modes: Modes,
-    speed: Float[Array, "width samples"],
-    slack: Float[Array, "width ends"],
-    first_switch: Float[Array, ""],
-    length: Float[Array, ""],
-) -> Bool[Array, ""]:
-    """Return whether switches within the step move a later one by more than may be.
-
-    `modes` are those at the end of the step, at `length`, `speed` how fast preactivations move
-    there, and `slack` how far slides are from their ends; `first_switch` is when the first
-    neuron switched.
-    """
-    influence = eqx.tree_at(lambda i: i.kinks_from, influence, jnp.minimum(first_switch, length))
-    area = influence.area_at(length[None])
-    active = (step.modes.side == ACTIVE) | (modes.side == ACTIVE)
-    rate = step.rates.inner_rate * series_size(step.series.outer[..., None], length)
-    off = rate[:, None] * ((active.astype(area.dtype) * area) @ frame.overlap)
-    height = modes.height
-    moved = speed * (jnp.abs(step.start / step.unit) + length)
-    wrong = off > step.lateness * jnp.maximum(jnp.abs(height), moved)
-    misled = jnp.any(wrong & (height != 0) & frame.own[None])
-    if modes.slides.shape[1] == 0:
-        return misled
-    # A slide whose weight the switches may have taken beyond its end is over since then.
-    drift = influence.drift_at(length[None])
-    sliding = active.astype(drift.dtype) * drift
-    together = (
-        jnp.add(*frame.group_pulls(drift[0])).at[modes.slides].get(mode="fill", fill_value=0.0)
-    )
-    off = norm(modes.dual) * (sliding @ frame.norms)[:, None] + together
-    over = (modes.slides < frame.norms.shape[0]) & (off > jnp.minimum(*jnp.split(slack, 2, axis=1)))
-    since = jnp.maximum(length - influence.kinks_from, 0.0)
-    late = since > step.lateness * (jnp.abs(step.start / step.unit) + length)
-    return misled | (late & jnp.any(over))
 
 
 def latest_decision(

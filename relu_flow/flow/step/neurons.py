@@ -15,8 +15,10 @@ from ..._series import evaluate, shift_matrix
 from ..._trees import choose
 from ...model.switch import ACTIVE
 from ..method.correction import no_correction, projected_beyond
-from ..method.field import Weights
+from ..method.field import Frozen, project
 from ..method.frame import Frame
+from ..method.taylor import expand_driven, trusted_length
+from ..surface.constraints import Motion, constraints
 from ..surface.filippov import Decision, resolve
 from ..surface.modes import Modes, entry
 from ..surface.pulls import Pulls
@@ -24,83 +26,42 @@ from ..surface.slides import dependent
 from ..tolerances import AT_ZERO, BEHIND, GRAZING, VANISHED, eps
 from ..trajectory import SwitchLog
 from .influence import Influence, latest_decision
-from .step import Step, heights_at, series_size, slacks_at, speeds_at
-from .travellers import Meeting, Travellers, expanded, meet
+from .roots import FirstViolation, first_violation
+from .step import Step, heights_at, scaled_bernstein, series_size, slacks_at, speeds_at
+from .travellers import Arrival, ConstrainedStep, Counts, Travellers
 from .zero import at_rest, must_leave, spanned, straight_on, vanishes
 
 # On a CPU more neurons at a time cost more arithmetic than they save rounds: at width 1000 with
 # 100 samples 8 / 64 / 512 take 9.0 / 11.7 / 17.2 s. (On an H200 8 / 64 / 1024 take 4.9 / 1.6 /
 # 0.46 s, but a batch of 1024 small networks half as fast with 50 as with 8.)
 _AT_A_TIME = 8
+# After so many decisions at one instant any of the hyperplanes that are wrong is next, and no more
+# the first: where four of rank two meet, that went round for ever.
+_IN_ORDER = 16
 
 
-class Counts(eqx.Module):
-    """What happened so far, counted.
-
-    Attributes:
-        rounds: Rounds of local work.
-        grazes: Hyperplanes touched, or met at a normal speed below 1e-6 of the largest.
-        overflow: Whether a neuron needed more slots for slides than there are.
-        stuck: Whether some neuron's modes found no consistent assignment.
-        vanished: Neurons whose inner weights reached zero.
-    """
-
-    rounds: Int[Array, ""]
-    grazes: Int[Array, ""]
-    overflow: Bool[Array, ""]
-    stuck: Bool[Array, ""]
-    vanished: Int[Array, ""]
-
-    @classmethod
-    def zero(cls) -> "Counts":
-        """Return the counts before anything happened."""
-        zero, no = jnp.zeros((), jnp.int32), jnp.array(False)
-        return cls(zero, zero, no, no, zero)
-
-
-class ConstrainedStep(eqx.Module):
-    """A step with the constraints of its neurons: what they are taken through.
+class Meeting(eqx.Module):
+    """Neurons at their next switch, or as far as their series or the step reach.
 
     Attributes:
-        step: The step.
-        limits: Its constraints, `step_limits(frame, step)`.
-        influence: What neurons that switch do to its pulls.
-        corrects: Whether what neurons put out beyond their frozen pattern is collected.
+        first: The first violation of each.
+        switches: Whether there is one.
+        moved: Time since they were expanded.
+        clock: Time since the step's start.
+        arrived: Whether they are at the end of the step.
+        inner: Inner weights there.
+        outer: Outer weights there.
+        pulls: The pulls, expanded about that time.
     """
 
-    step: Step
-    limits: Float[Array, "width constraints order"]
-    influence: Influence
-    corrects: Bool[Array, ""]
-
-
-class Arrival(eqx.Module):
-    """Where neurons have been taken to, and what happened on the way.
-
-    Attributes:
-        weights: Inner and outer weights.
-        seen: The same at the times that were looked at, along a first axis.
-        modes: Modes.
-        speed: How fast preactivations move.
-        slack: How far weights of slides are from their two ends.
-        log: The switches.
-        counts: The counts.
-        correction: What the neurons put out beyond the step's frozen pattern, projected.
-        first_switch: When the first neuron switches; `inf` if none does.
-        decide_by: Before when the step has to end for a switch that its pulls do not decide;
-            `inf` if there is none.
-    """
-
-    weights: Weights
-    seen: tuple[Float[Array, "looks width features"], Float[Array, "looks width"]]
-    modes: Modes
-    speed: Float[Array, "width samples"]
-    slack: Float[Array, "width ends"]
-    log: SwitchLog
-    counts: Counts
-    correction: Float[Array, "degrees samples"]
-    first_switch: Float[Array, ""]
-    decide_by: Float[Array, ""]
+    first: FirstViolation
+    switches: Bool[Array, " taken"]
+    moved: Float[Array, " taken"]
+    clock: Float[Array, " taken"]
+    arrived: Bool[Array, " taken"]
+    inner: Float[Array, "taken features"]
+    outer: Float[Array, " taken"]
+    pulls: Pulls
 
 
 def pass_through(
@@ -201,7 +162,7 @@ def _round(
     step = constrained.step
     live = chosen < arrival.weights[1].shape[0]
     rates = jax.tree.map(lambda array: jnp.take(array, chosen, 0, mode="clip"), step.rates)
-    meeting = meet(step, length, live, old)
+    meeting = _meet(step, length, live, old)
     change, modes = _switch(frame, constrained.influence, old, meeting)
     way = series_size(old.inner, meeting.moved)
     at_zero = vanishes(frame, old.modes, meeting.inner, way, change.independent)
@@ -213,7 +174,7 @@ def _round(
         change.unsure,
     )  # fmt: skip
     by = jnp.min(jnp.where(meeting.switches & ~at_zero, by, jnp.inf))
-    new, finished, wrong = expanded(frame, step, length, rates, meeting, modes, inner, old.tries)
+    new, finished, wrong = _expanded(frame, step, length, rates, meeting, modes, inner, old.tries)
     # A change of modes is final unless it is found wrong at the same instant.
     final = (finished | ~wrong) & live
     new = eqx.tree_at(lambda n: n.logged, new, jnp.where(final[:, None], modes.side, old.logged))
@@ -242,6 +203,52 @@ def _round(
         decide_by=jnp.minimum(arrival.decide_by, by),
     )
     return new, finished, arrival
+
+
+def _meet(step: Step, length, live, old: Travellers) -> Meeting:
+    """Find where each neuron's modes are wrong next, and take it there, or to the end."""
+    ahead = jnp.minimum(old.trusted, length - old.clock)
+    scaled, bernstein = scaled_bernstein(old.limits, ahead)
+    first = jax.vmap(first_violation)(scaled, bernstein)
+    any_wrong = _any_of(bernstein[..., 0] < 0, old.tries)
+    index = jnp.where((first.time == 0) & (old.tries > _IN_ORDER), any_wrong, first.index)
+    first = eqx.tree_at(lambda f: f.index, first, index)
+    switches = jnp.isfinite(first.time) & live
+    moved = jnp.where(switches, first.time, 1.0) * ahead
+    inner, outer = evaluate(old.inner, moved[:, None]), evaluate(old.outer, moved)
+    arrived = ~switches & (ahead >= length - old.clock)
+    clock = jnp.where(arrived, length, old.clock + moved)
+    return Meeting(first, switches, moved, clock, arrived, inner, outer, step.pulls_at(clock))
+
+
+def _any_of(wrong: Bool[Array, "taken constraints"], tries: Int[Array, " taken"]):
+    """Return for each neuron one of its constraints that are wrong, another each time."""
+    order = jnp.cumsum(wrong, axis=1, dtype=jnp.int32)
+    # Knuth's multiplicative hash: in turn they might go round as well.
+    number = (tries.astype(jnp.uint32) * jnp.uint32(2654435761)) >> 16
+    which = number.astype(jnp.int32) % jnp.maximum(order[:, -1], 1)
+    return jnp.argmax(order > which[:, None], axis=1)
+
+
+def _expanded(
+    frame: Frame, step: Step, length, rates: Frozen, meeting: Meeting, modes, inner, tries
+):
+    """Expand neurons about where they are; tell who gets to the end, and whose modes are wrong."""
+    rates = Frozen(
+        rates.active, modes.slides, modes.dual, rates.amplitude, rates.inner_rate, rates.outer_rate
+    )
+    pull = meeting.pulls.total
+    drive = ((modes.side == ACTIVE).astype(pull.dtype)[None] * pull) @ frame.inputs
+    series = expand_driven((inner, meeting.outer), project(drive, rates, frame), rates)
+    motion = Motion(meeting.pulls, series[1], rates.inner_rate, drive)
+    limits = constraints(frame, modes, motion)
+    trusted = trusted_length(*series, step.tolerance, frame.train_outer)
+    left = length - meeting.clock
+    _, bernstein = scaled_bernstein(limits, left)
+    clear = ~jnp.any(bernstein < 0, axis=(1, 2)) & (trusted >= left)
+    tries = jnp.where(meeting.switches & (meeting.moved == 0), tries + 1, 0)
+    new = Travellers(meeting.clock, trusted, *series, limits, modes, modes.side, tries)
+    return new, clear | meeting.arrived, jnp.any(bernstein[..., 0] < 0, axis=1)
 
 
 def _seen(inner, outer, since: Float[Array, "looks width"]):

@@ -119,17 +119,6 @@ def allowed_step_size(
     return StepSize(available * jnp.minimum(key, 1.0), corrects, earliest, sensitivity, kinks)
 
 
-def same_correction(
-    new: Float[Array, "degrees samples"],
-    old: Float[Array, "degrees samples"],
-    size: StepSize,
-    rtol: Float[Array, ""],
-) -> Bool[Array, ""]:
-    """Return whether two corrections move no neuron apart by more than the tolerance."""
-    change = jnp.sum(jnp.abs(new - old), axis=0)
-    return jnp.sum(change * size.sensitivity) * size.length <= SWITCH_SHARE * rtol
-
-
 def _refine(scaled, bound, delay, floor) -> Float[Array, ""]:
     """Return the smallest of the roots' lower bounds, delayed and raised, bounds improved.
 

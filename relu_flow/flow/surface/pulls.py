@@ -49,8 +49,9 @@ def apart(
     frame: Frame, outputs: Float[Array, " samples"]
 ) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
     """Return the parts of pulls: `Pulls.rest`, and coefficient 0 of `Pulls.change`."""
-    rest = frame.pull(jnp.zeros_like(outputs))
-    change = frame.sample_weight * frame.loss.pull_change(outputs, frame.targets)
+    none = jnp.zeros_like(outputs)
+    rest = frame.pull(none)
+    change = frame.sample_weight * frame.loss.pull_change(none, outputs, frame.targets)
     little = jnp.abs(change) < _CHANGED * jnp.abs(rest)
     return jnp.where(little, rest, 0.0), jnp.where(little, change, frame.pull(outputs))
 
