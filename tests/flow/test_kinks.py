@@ -1,12 +1,15 @@
 """What switches do to a step: the constants of bounds of kinks, by quadrature, and their limits."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.polynomial import legendre
 
 import relu_flow as rf
+from relu_flow.flow.step.influence import Influence
 from relu_flow.flow.tolerances import LEFT, PEAK
 
+from .. import problems
 from ..fuzz import draws, product
 
 DEGREE = 6
@@ -27,6 +30,52 @@ def test_what_is_left_of_a_kink():
         at_once.append(np.max(np.abs(rest)) / np.sqrt(LEFT * highest))
     assert 0.9 * LEFT < max(integrated) < LEFT
     assert 0.9 * PEAK < max(at_once) < PEAK
+
+
+def test_what_is_left_of_a_kink_does_little_at_once():
+    """Assert that the integral of what is left is bounded all the way, and closely at first."""
+    t = np.linspace(0.0, 1.0, 20001)
+    basis = np.array([legendre.legval(2 * t - 1, np.eye(DEGREE + 1)[k]) for k in range(DEGREE + 1)])
+    for start in np.linspace(0.002, 0.98, 30):
+        kink = np.maximum(t - start, 0.0)
+        moments = (2 * np.arange(DEGREE + 1) + 1) * np.trapezoid(kink * basis, t, axis=1)
+        rest = kink - moments @ basis
+        area = np.cumsum(0.5 * (rest[1:] + rest[:-1]) * (t[1] - t[0]))
+        left = LEFT * np.sum(np.abs(moments[-2:]))
+        influence = Influence(
+            *map(jnp.asarray, (start, True)), drift=jnp.ones(1), left=jnp.asarray([left])
+        )
+        bound = np.asarray(influence.area_at(jnp.asarray(t[1:])))[:, 0]
+        assert np.all(np.abs(area) <= bound)
+        assert bound[0] < 0.1 * bound[-1]
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_early_switches_do_not_cut_a_step_that_is_corrected(seed):
+    """Assert five steps for hundreds of switches: what is left of their kinks comes later.
+
+    Told of all kinks at once, the first switches were in doubt: each ended a step. At width 1000
+    it were 51 000 steps (`test_a_wide_network`).
+    """
+    inputs, targets, network = problems.separable(seed, log_scale=float(np.log(1e-5)))
+    solver = rf.Taylor(stiff=False, quiet=False)
+    run = rf.solve(rf.Problem(inputs, targets), network, 0.3, solver=solver)
+    assert int(run.stats["switches"]) > 500
+    assert int(run.stats["steps"]) <= 5
+
+
+@pytest.mark.slow  # 20 s of compilation and 15 s for what it asks
+def test_a_wide_network():
+    """Assert as many steps at width 1000, with 51 000 switches, as with a tenth of the neurons."""
+    runs = []
+    for width in (1000, 100):
+        inputs, targets, network = problems.separable(
+            samples=100, features=50, width=width, log_scale=float(np.log(1e-6))
+        )
+        runs.append(rf.solve(rf.Problem(inputs, targets), network, 0.3, max_switches=60_000))
+    wide, narrow = (run.stats for run in runs)
+    assert int(wide["switches"]) > 50_000
+    assert int(wide["steps"]) < 1.5 * int(narrow["steps"])
 
 
 @pytest.mark.parametrize("rtol", [1e-6, 1e-8, 1e-10, 1e-12])

@@ -46,12 +46,18 @@ class Influence(eqx.Module):
         What is left of a corrected kink is so high for so long that its integral is `left`.
         """
         since = jnp.maximum(clock - self.kinks_from, 0.0)[:, None] * self.drift[None]
-        return jnp.where(self.has_correction, PEAK * jnp.sqrt(self.left * self.drift)[None], since)
+        return jnp.where(self.has_correction, self._peak[None], since)
 
     def area_at(self, clock: Float[Array, " taken"]) -> Float[Array, "taken samples"]:
-        """Bound the integral of that over time, in which what is left cancels."""
+        """Bound the integral of that over time, in which what is left cancels; not at once."""
         since = 0.5 * jnp.maximum(clock - self.kinks_from, 0.0)[:, None] ** 2 * self.drift[None]
-        return jnp.where(self.has_correction, self.left[None], since)
+        left = jnp.minimum(self.left[None], clock[:, None] * self._peak[None])
+        return jnp.where(self.has_correction, left, since)
+
+    @property
+    def _peak(self) -> Float[Array, " samples"]:
+        """Bound what is left of corrected kinks at any time."""
+        return PEAK * jnp.sqrt(self.left * self.drift)
 
 
 def influence(

@@ -31,10 +31,11 @@ from .step import Step, heights_at, scaled_bernstein, series_size, slacks_at, sp
 from .travellers import Arrival, ConstrainedStep, Counts, Travellers
 from .zero import at_rest, must_leave, spanned, straight_on, vanishes
 
-# On a CPU more neurons at a time cost more arithmetic than they save rounds: at width 1000 with
-# 100 samples 8 / 64 / 512 take 9.0 / 11.7 / 17.2 s. (On an H200 8 / 64 / 1024 take 4.9 / 1.6 /
-# 0.46 s, but a batch of 1024 small networks half as fast with 50 as with 8.)
-_AT_A_TIME = 8
+# How many neurons that switch are taken at a time. On a CPU a round takes about 0.16 ms, and 0.055
+# ms for each of them (100 samples, 50 features), whether it switches or not; of wide networks it is
+# a sixteenth: at width 1000 8 / 16 / 32 / 64 take 8.0 / 6.7 / 6.0 / 5.8 s for 51 000, and a
+# round for a single one is still little beside an expansion of all neurons.
+_AT_A_TIME, _SHARE = 8, 16
 # After so many decisions at one instant any of the hyperplanes that are wrong is next, and no more
 # the first: where four of rank two meet, that went round for ever.
 _IN_ORDER = 16
@@ -100,7 +101,7 @@ def pass_through(
         tries=jnp.zeros(width, jnp.int32),
     )
     straight = _straight(frame, constrained, length, log, counts, looks)
-    together = min(_AT_A_TIME, width)
+    together = min(max(_AT_A_TIME, width // _SHARE), width)
     # Far beyond what a neuron can need, sixteen switches at each hyperplane and 256 more: only
     # inconsistent modes go round for ever, and end here, with a code.
     budget = (256 + 16 * samples) * (1 + width // together)

@@ -99,7 +99,7 @@ class Step(eqx.Module):
     def pulls_at(self, clock: Float[Array, " taken"]) -> Pulls:
         """Return the pulls re-expanded about each time."""
         change = self.change
-        doubt = self.doubt(_shifted(jnp.abs(change), clock)[:JUDGED])
+        doubt = self.doubt(_shifted(jnp.abs(change), clock, JUDGED))
         return Pulls(self.rest, _shifted(change, clock), doubt, self.reach)
 
     @property
@@ -191,7 +191,7 @@ def may_switch(
 
 
 def _shifted(
-    series: Float[Array, "order samples"], t: Float[Array, " taken"]
-) -> Float[Array, "order taken samples"]:
-    """Re-expand a series about several times."""
-    return jnp.einsum("kml,ln->mkn", shift_matrix(t, series.shape[0]), series)
+    series: Float[Array, "order samples"], t: Float[Array, " taken"], rows: int | None = None
+) -> Float[Array, "rows taken samples"]:
+    """Re-expand a series about several times, its first rows if not all are wanted."""
+    return jnp.einsum("kml,ln->mkn", shift_matrix(t, series.shape[0])[:, :rows], series)

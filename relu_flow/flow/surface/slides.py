@@ -79,12 +79,16 @@ def dependent(frame: Frame, modes: Modes, r: Int[Array, " taken"]) -> Bool[Array
     """Return the inputs in the span of input `r` and of those slid on."""
     size = frame.norms[None] ** 2
     square, product = jnp.broadcast_to(size, modes.side.shape), frame.gram[r]
-    if modes.slides.shape[1]:
+
+    def across():
         rows = frame.gram.at[modes.slides].get(mode="fill", fill_value=0.0)
         share = modes.dual @ frame.inputs.T
-        square = square - jnp.sum(share * rows, axis=1)
         at_r = jnp.take_along_axis(share, r[:, None, None], axis=2)
-        product = product - jnp.sum(at_r * rows, axis=1)
+        return square - jnp.sum(share * rows, axis=1), product - jnp.sum(at_r * rows, axis=1)
+
+    if modes.slides.shape[1]:
+        sliding = jnp.any(modes.slides < frame.inputs.shape[0])
+        square, product = jax.lax.cond(sliding, across, lambda: (square, product))
     free = square > DEPENDENT * eps(square) * size
     left = entry(jnp.where(free, square, jnp.inf), r)[:, None]
     return square - product * (product / left) <= DEPENDENT * eps(square) * size
