@@ -30,19 +30,21 @@ FINEST = 1e-14  # errors are differences to a run with this `rtol`
 COUNTS = ("steps", "evaluations", "rounds", "switches")
 
 
-def separable_problem(seed: int) -> tuple[rf.Problem, rf.TwoLayerReLU]:
+def separable_problem(
+    seed: int, samples: int = SAMPLES, features: int = FEATURES, width: int = WIDTH
+) -> tuple[rf.Problem, rf.TwoLayerReLU]:
     """Return orthogonally separable data of unit norm and a balanced Gaussian network."""
     random = np.random.default_rng(seed)
-    axis = random.normal(size=FEATURES)
+    axis = random.normal(size=features)
     axis /= np.linalg.norm(axis)
-    across = random.normal(size=(SAMPLES, FEATURES))
+    across = random.normal(size=(samples, features))
     across -= np.outer(across @ axis, axis)
     across /= np.linalg.norm(across, axis=1)[:, None]
-    targets = np.where(np.arange(SAMPLES) % 2 == 0, 1.0, -1.0)
+    targets = np.where(np.arange(samples) % 2 == 0, 1.0, -1.0)
     inputs = targets[:, None] * (axis + 0.75 * across)
     inputs /= np.linalg.norm(inputs, axis=1)[:, None]
-    inner = random.normal(size=(WIDTH, FEATURES)) / np.sqrt(FEATURES)
-    signs = np.where(random.random(WIDTH) < 0.5, 1, -1)
+    inner = random.normal(size=(width, features)) / np.sqrt(features)
+    signs = np.where(random.random(width) < 0.5, 1, -1)
     return rf.Problem(inputs, targets), rf.TwoLayerReLU(
         inner, np.linalg.norm(inner, axis=1) * signs
     )

@@ -1,6 +1,7 @@
-"""Put the figures of `engine.json` and `peers.json` into the README's tables.
+"""Put the figures of `engine.json`, `width.json` and `peers.json` into the README's tables.
 
 python benchmarks/engine.py --json benchmarks/engine.json
+python benchmarks/width.py --json benchmarks/width.json
 python benchmarks/peers.py --json benchmarks/peers.json
 python benchmarks/readme.py
 """
@@ -39,6 +40,25 @@ def costs(figures: dict) -> str:
     return "\n".join([*lines, "", said, ""])
 
 
+def width(figures: dict) -> str:
+    """Return the table of wide networks and the sentence below it, as Markdown."""
+    lines = [
+        "| width | steps | expansions of the network | switches | seconds a run |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {run['width']} | {run['steps']} | {run['evaluations']} | {run['switches']} "
+            f"| {run['seconds']:.2f} |"
+            for run in figures["runs"]
+        ),
+    ]
+    said = (
+        f"To t = {figures['end']:g}, while neurons align; once compiled, best of three (JAX "
+        f"{figures['jax']}, {figures['cores']} cores, {figures['device']}). Seconds grow with the "
+        f"number of switches to the power {figures['slope']:.2f}."
+    )
+    return "\n".join([*lines, "", said, ""])
+
+
 def peers(figures: dict) -> str:
     """Return the table of other solvers and the sentence below it, as Markdown."""
     lines = [
@@ -61,7 +81,11 @@ def peers(figures: dict) -> str:
     return "\n".join([*lines, "", said, ""])
 
 
-TABLES = {"costs": ("engine.json", costs), "peers": ("peers.json", peers)}
+TABLES = {
+    "costs": ("engine.json", costs),
+    "width": ("width.json", width),
+    "peers": ("peers.json", peers),
+}
 
 
 def with_tables(readme: str) -> str:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._least_squares import bounded_least_squares
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem
-from .least_squares import bounded_least_squares
 from .motion import activations
 
 

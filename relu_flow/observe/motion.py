@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._least_squares import bounded_least_squares
 from .._norm import norm
 from ..model.network import TwoLayerReLU
 from ..model.problem import Problem, parallel_groups
-from .least_squares import bounded_least_squares
 from .pattern import on_hyperplane, pattern
 
 _MOST_HYPERPLANES = 8

@@ -10,8 +10,8 @@ import pytest
 from scipy.optimize import lsq_linear, nnls
 
 import relu_flow as rf
+from relu_flow._least_squares import bounded_least_squares
 from relu_flow.observe import angle, bundle, kernel, margin, motion, observables, pattern, rank
-from relu_flow.observe.least_squares import bounded_least_squares
 
 # Lists of numbers will do, which the annotations do not say.
 Problem: Any = rf.Problem

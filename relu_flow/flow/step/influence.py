@@ -27,18 +27,23 @@ class Influence(eqx.Module):
         has_correction: Whether the pulls were given a correction.
         drift: Bounds of the velocity that the step's switches give each pull.
         left: What the correction leaves, integrated over time.
+        early: What it adds at the step's start, before there is a kink.
+        rising: By how much more that may be per unit of time.
     """
 
     kinks_from: Float[Array, ""]
     has_correction: Bool[Array, ""]
     drift: Float[Array, " samples"]
     left: Float[Array, " samples"]
+    early: Float[Array, " samples"]
+    rising: Float[Array, " samples"]
 
     @classmethod
     def none(cls, samples: int, dtype) -> "Influence":
         """Return the influence of no switch."""
         nothing = jnp.zeros(samples, dtype)
-        return cls(jnp.zeros((), dtype), jnp.array(False), nothing, nothing)
+        no = jnp.array(False)
+        return cls(jnp.zeros((), dtype), no, nothing, nothing, nothing, nothing)
 
     def drift_at(self, clock: Float[Array, " taken"]) -> Float[Array, "taken samples"]:
         """Bound what the switches up to a time have done to each pull.
@@ -46,18 +51,19 @@ class Influence(eqx.Module):
         What is left of a corrected kink is so high for so long that its integral is `left`.
         """
         since = jnp.maximum(clock - self.kinks_from, 0.0)[:, None] * self.drift[None]
-        return jnp.where(self.has_correction, self._peak[None], since)
+        return jnp.where(self.has_correction, PEAK * jnp.sqrt(self.left * self.drift)[None], since)
 
     def area_at(self, clock: Float[Array, " taken"]) -> Float[Array, "taken samples"]:
-        """Bound the integral of that over time, in which what is left cancels; not at once."""
-        since = 0.5 * jnp.maximum(clock - self.kinks_from, 0.0)[:, None] ** 2 * self.drift[None]
-        left = jnp.minimum(self.left[None], clock[:, None] * self._peak[None])
-        return jnp.where(self.has_correction, left, since)
+        """Bound the integral of that over time.
 
-    @property
-    def _peak(self) -> Float[Array, " samples"]:
-        """Bound what is left of corrected kinks at any time."""
-        return PEAK * jnp.sqrt(self.left * self.drift)
+        What is left of corrected kinks cancels in time. Early it has not come yet: there are the
+        first kinks, and the correction itself, which spreads all of them to before they are.
+        """
+        time = clock[:, None]
+        since = 0.5 * jnp.maximum(time - self.kinks_from, 0.0) ** 2 * self.drift[None]
+        spread = time * self.early[None] + 0.5 * time**2 * self.rising[None]
+        left = jnp.minimum(self.left[None], spread + since)
+        return jnp.where(self.has_correction, left, since)
 
 
 def influence(
@@ -86,11 +92,17 @@ def influence(
     feels = (step.rates.active > 0) | turning[:, frame.representative]
     bent = jnp.sum(jnp.where(feels, turned, 0.0), axis=0)
     left = LEFT * size.length * jnp.sum(jnp.abs(correction[-2:]), axis=0)
+    # At the start Legendre polynomials are 1 and -1, and their slopes nowhere more than there.
+    degree = jnp.arange(correction.shape[0], dtype=correction.dtype)
+    early = jnp.abs((-1.0) ** degree @ correction)
+    rising = (degree * (degree + 1)) @ jnp.abs(correction) / size.length
     return Influence(
         kinks_from=size.kinks_from,
         has_correction=jnp.any(correction != 0),
         drift=step.curvature * (crossed + bent),
         left=step.curvature * left,
+        early=step.curvature * early,
+        rising=step.curvature * rising,
     )
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import FloatScalarLike
+from ._types import FloatScalarLike
 
 
 class _Search(eqx.Module):
