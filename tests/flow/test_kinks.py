@@ -56,7 +56,7 @@ def test_early_switches_do_not_cut_a_step_that_is_corrected(seed):
     """Assert five steps for hundreds of switches: what is left of their kinks comes later.
 
     Told of all kinks at once, the first switches were in doubt: each ended a step. At width 1000
-    it were 51 000 steps (`test_a_wide_network`).
+    some two dozen did, and for each all neurons were taken through all their switches three times.
     """
     inputs, targets, network = problems.separable(seed, log_scale=float(np.log(1e-5)))
     solver = rf.Taylor(stiff=False, quiet=False)
