@@ -15,13 +15,12 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import numpy as np
-from engine import at_scale, machine, separable_problem
+from engine import COUNTS, at_scale, machine, separable_problem
 
 import relu_flow as rf
 
 SAMPLES, FEATURES, SCALE, END = 100, 50, 1e-6, 0.3
 WIDTHS = (100, 300, 1000)
-COUNTS = ("steps", "evaluations", "rounds", "switches")
 
 
 def runs(widths: tuple[int, ...]) -> list[dict]:

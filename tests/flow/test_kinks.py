@@ -15,18 +15,26 @@ from ..fuzz import draws, product
 DEGREE = 6
 
 
+TIMES = np.linspace(0.0, 1.0, 20001)
+
+
+def projected(start):
+    """Return a kink's Legendre coefficients, their polynomial, and what that leaves over time."""
+    basis = np.array([legendre.legval(2 * TIMES - 1, row) for row in np.eye(DEGREE + 1)])
+    kink = np.maximum(TIMES - start, 0.0)
+    moments = (2 * np.arange(DEGREE + 1) + 1) * np.trapezoid(kink * basis, TIMES, axis=1)
+    rest = kink - moments @ basis
+    area = np.cumsum(0.5 * (rest[1:] + rest[:-1]) * np.diff(TIMES))
+    return moments, moments @ basis, rest, area
+
+
 def test_what_is_left_of_a_kink():
     """Assert that the bounds hold for kinks all over a step, and are not far above them."""
-    t = np.linspace(0.0, 1.0, 20001)
-    basis = np.array([legendre.legval(2 * t - 1, np.eye(DEGREE + 1)[k]) for k in range(DEGREE + 1)])
     integrated, at_once = [], []
     for start in np.concatenate([np.linspace(0.002, 0.98, 200), 1 - np.logspace(-2, -3, 10)]):
-        kink = np.maximum(t - start, 0.0)
-        moments = (2 * np.arange(DEGREE + 1) + 1) * np.trapezoid(kink * basis, t, axis=1)
-        rest = kink - moments @ basis
-        steps = 0.5 * (rest[1:] + rest[:-1]) * (t[1] - t[0])
+        moments, _, rest, area = projected(start)
         highest = np.sum(np.abs(moments[-2:]))
-        integrated.append(np.max(np.abs(np.cumsum(steps))) / highest)
+        integrated.append(np.max(np.abs(area)) / highest)
         at_once.append(np.max(np.abs(rest)) / np.sqrt(LEFT * highest))
     assert 0.9 * LEFT < max(integrated) < LEFT
     assert 0.9 * PEAK < max(at_once) < PEAK
@@ -34,19 +42,14 @@ def test_what_is_left_of_a_kink():
 
 def test_what_is_left_of_a_kink_does_little_at_once():
     """Assert that the integral of what is left is bounded all the way, and closely at first."""
-    t = np.linspace(0.0, 1.0, 20001)
-    basis = np.array([legendre.legval(2 * t - 1, np.eye(DEGREE + 1)[k]) for k in range(DEGREE + 1)])
     for start in np.linspace(0.002, 0.98, 30):
-        kink = np.maximum(t - start, 0.0)
-        moments = (2 * np.arange(DEGREE + 1) + 1) * np.trapezoid(kink * basis, t, axis=1)
-        rest = kink - moments @ basis
-        area = np.cumsum(0.5 * (rest[1:] + rest[:-1]) * (t[1] - t[0]))
+        moments, polynomial, _, area = projected(start)
         left = LEFT * np.sum(np.abs(moments[-2:]))
-        slope = np.max(np.abs(np.gradient(moments @ basis, t)))
-        early, rising = (jnp.asarray([size]) for size in (abs(moments @ basis[:, 0]), slope))
+        slope = np.max(np.abs(np.gradient(polynomial, TIMES)))
+        early, rising = (jnp.asarray([size]) for size in (abs(polynomial[0]), slope))
         first, yes = map(jnp.asarray, (start, True))
         influence = Influence(first, yes, jnp.ones(1), jnp.asarray([left]), early, rising)
-        bound = np.asarray(influence.area_at(jnp.asarray(t[1:])))[:, 0]
+        bound = np.asarray(influence.area_at(jnp.asarray(TIMES[1:])))[:, 0]
         assert np.all(np.abs(area) <= bound)
         assert bound[0] < 0.1 * bound[-1]
 

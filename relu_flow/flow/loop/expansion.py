@@ -50,7 +50,7 @@ def expand_step(
     solver = context.options.solver
     series = correction_series(correction, length, series_order(solver))
     outputs, frame = context.field.outputs(weights, frozen), context.frame
-    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+    curvature = frame.curvature(outputs)
     pull_error, unit_error = context.pull_error(weights, frozen, curvature)
     proposal = propose(
         solver, context.field, weights, frozen, context.rtol, series, trial, unit_error, curvature

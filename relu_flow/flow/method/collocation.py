@@ -26,6 +26,7 @@ from .field import (
     FlowField,
     Frozen,
     Weights,
+    driven_by,
     project,
     relative_size,
     weight_sizes,
@@ -61,15 +62,17 @@ class Collocation(eqx.Module):
     sweeps: Int[Array, ""]
 
 
-class _Setting(eqx.Module):
-    """What all sweeps of a step have in common.
+class _Known(eqx.Module):
+    """What is known before the first sweep.
 
     Attributes:
         field: The vector field.
         weights: The state at the step's start.
         frozen: Pattern, scales and rates, in steps.
         outputs: The outputs at the start.
+        pull: The pulls there.
         drive: The drives there, zero where pulls cancel but for rounding.
+        held: The samples that such a neuron at rest feels.
         runs: How fast time runs at the nodes.
         tolerance: Relative to each neuron, and to the largest pull.
         rounding: By how much of its size the rounding of its drive moves each neuron in the step.
@@ -80,7 +83,9 @@ class _Setting(eqx.Module):
     weights: Weights
     frozen: Frozen
     outputs: Float[Array, " samples"]
+    pull: Float[Array, " samples"]
     drive: Float[Array, "width features"]
+    held: Bool[Array, " samples"]
     runs: Float[Array, " nodes"]
     tolerance: Float[Array, ""]
     rounding: Float[Array, " width"]
@@ -89,43 +94,40 @@ class _Setting(eqx.Module):
     @classmethod
     def of(
         cls, field: FlowField, weights: Weights, frozen: Frozen, runs, tolerance, pull_error
-    ) -> tuple["_Setting", Bool[Array, " width"]]:
-        """Return the setting of a step, and which neurons rest at its start."""
-        outputs = field.outputs(weights, frozen)
-        drive, resting = _first_drive(field.frame, frozen, outputs)
-        rounding = _rounding(field.frame, weights, frozen, runs, outputs)
-        rounding = jnp.where(resting, 0.0, rounding)
-        setting = cls(field, weights, frozen, outputs, drive, runs, tolerance, rounding, pull_error)
-        return setting, resting
+    ) -> "_Known":
+        """Return what is known of a step.
+
+        Where pulls cancel to their last digit nothing moves: their rounding, times a long step,
+        would be noise from sweep to sweep.
+        """
+        frame, outputs = field.frame, field.outputs(weights, frozen)
+        pull = frame.pull(outputs)
+        drive = driven_by(pull, frozen, frame)
+        size = jnp.abs(outputs) + jnp.abs(frame.targets)
+        error = eps(pull) * (ROUNDING * jnp.abs(pull) + OUTPUT * frame.curvature(outputs) * size)
+        resting = norm(drive) <= frozen.active @ (error * frame.norms)
+        return cls(
+            field=field,
+            weights=weights,
+            frozen=frozen,
+            outputs=outputs,
+            pull=pull,
+            drive=jnp.where(resting[:, None], 0.0, drive),
+            held=jnp.any(resting[:, None] & (frozen.active > 0), axis=0),
+            runs=runs,
+            tolerance=tolerance,
+            rounding=jnp.where(resting, 0.0, _rounding(frame, weights, frozen, runs, pull)),
+            pull_error=pull_error,
+        )
 
 
-def _first_drive(
-    frame: Frame, frozen: Frozen, outputs: Float[Array, " samples"]
-) -> tuple[Float[Array, "width features"], Bool[Array, " width"]]:
-    """Return the drives at a step's start, zero if they are but rounding, and which are.
-
-    Where pulls cancel to their last digit nothing moves: their rounding, times a long step, would
-    be noise from sweep to sweep.
-    """
-    pull = frame.pull(outputs)
-    drive = project((frozen.active * pull[None]) @ frame.inputs, frozen, frame)
-    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-    size = jnp.abs(outputs) + jnp.abs(frame.targets)
-    error = eps(pull) * (ROUNDING * jnp.abs(pull) + OUTPUT * curvature * size)
-    resting = norm(drive) <= frozen.active @ (error * frame.norms)
-    return jnp.where(resting[:, None], 0.0, drive), resting
-
-
-def _rounding(
-    frame: Frame, weights: Weights, frozen: Frozen, runs, outputs
-) -> Float[Array, " width"]:
+def _rounding(frame: Frame, weights: Weights, frozen: Frozen, runs, pull) -> Float[Array, " width"]:
     """Return by how much of its size the rounding of its drive moves each neuron in a step.
 
     Where pulls cancel but for what moves slowly they are known to no more: so far may a neuron
     be from where the fast among them would have it.
     """
-    pull = jnp.abs(frame.pull(outputs))
-    drive = frozen.active @ (pull * frame.norms)
+    drive = frozen.active @ (jnp.abs(pull) * frame.norms)
     way = eps(drive) * jnp.mean(runs) * drive
     inner = frozen.inner_rate * jnp.abs(weights[1]) * way
     outer = frozen.outer_rate * norm(weights[0]) * way
@@ -160,25 +162,31 @@ class _Stages(eqx.Module):
     sweeps: Int[Array, ""]
 
     @classmethod
-    def start(cls, setting: "_Setting", held: Bool[Array, " samples"]) -> "_Stages":
+    def start(cls, known: _Known) -> "_Stages":
         """Return the stages of a step on which nothing has been found to change.
 
         In a tail the pulls are taken to fall by as much as time runs faster, to first order, but
-        for those that are `held`.
+        for those that are held.
         """
-        frame, outputs, runs = setting.field.frame, setting.outputs, setting.runs
-        nodes, pull = runs.shape[0], frame.pull(outputs)
-        still = lambda array: jnp.zeros((nodes, *array.shape), array.dtype)
-        inner, outer = map(still, setting.weights)
-        curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
-        way = pull / jnp.where((curvature > 0) & ~held, curvature, jnp.inf)
+        frame, outputs, runs = known.field.frame, known.outputs, known.runs
+        still = lambda array: jnp.zeros((runs.shape[0], *array.shape), array.dtype)
+        inner, outer = map(still, known.weights)
+        curvature = frame.curvature(outputs)
+        way = known.pull / jnp.where((curvature > 0) & ~known.held, curvature, jnp.inf)
         gained = (1.0 - 1.0 / runs)[:, None] * way[None]
-        pull_after = jax.vmap(frame.loss.pull_after, in_axes=(None, 0, None))
-        pulls = frame.sample_weight[None] * pull_after(outputs, gained, frame.targets)
-        nothing = jnp.zeros(nodes, pull.dtype)
-        far = jnp.full((), jnp.inf, pull.dtype)
-        none = jnp.zeros((), jnp.int32)
-        return cls(gained, pulls, inner, outer, (nothing, nothing), nothing[0], far, far, none)
+        nothing = jnp.zeros_like(runs)
+        far = jnp.full((), jnp.inf, runs.dtype)
+        return cls(
+            outputs=gained,
+            pull=frame.pull_after(outputs, gained),
+            inner=inner,
+            outer=outer,
+            sizes=(nothing, nothing),
+            jump=nothing[0],
+            change=far,
+            before=far,
+            sweeps=jnp.zeros((), jnp.int32),
+        )
 
     def improving(self, settled, tolerance: Float[Array, ""]) -> Bool[Array, ""]:
         """Return whether another sweep is wanted, and may still help."""
@@ -219,14 +227,13 @@ def collocate(
     """
     table, on_step = table_of(num_nodes(order)), frozen.times(length)
     runs = pace(warp, length * jnp.asarray(table.nodes, length.dtype))
-    setting, resting = _Setting.of(field, weights, on_step, runs, tolerance, pull_error)
+    known = _Known.of(field, weights, on_step, runs, tolerance, pull_error)
     settled = jnp.maximum(0.1 * tolerance, 16 * eps(length))
     going_on = lambda stages: wanted & stages.improving(settled, tolerance)
-    start = _Stages.start(setting, jnp.any(resting[:, None] & (frozen.active > 0), axis=0))
-    stages = jax.lax.while_loop(going_on, _sweep(setting, table, wanted), start)
+    stages = jax.lax.while_loop(going_on, _sweep(known, table, wanted), _Stages.start(known))
     own, pulls = stages.sizes
     return Collocation(
-        series=_series(setting, table, stages, length, order),
+        series=_series(known, table, stages, length, order),
         error=jnp.maximum(jnp.max(own[-2:]), jnp.max(pulls[-2:])),
         growth=jnp.minimum(_growth(own[1:]), _growth(pulls)),
         converged=(stages.change <= settled) & (stages.jump <= 1.0),
@@ -234,26 +241,21 @@ def collocate(
     )
 
 
-def _sweep(
-    setting: _Setting, table: Table, wanted: Bool[Array, ""]
-) -> Callable[[_Stages], _Stages]:
+def _sweep(known: _Known, table: Table, wanted: Bool[Array, ""]) -> Callable[[_Stages], _Stages]:
     """Return one sweep of Newton's method over all nodes; time is in steps."""
-    field, frozen, start, runs = setting.field, setting.frozen, setting.outputs, setting.runs
-    weights = setting.weights
+    field, frozen, start, runs = known.field, known.frozen, known.outputs, known.runs
+    weights = known.weights
     frame, train_outer = field.frame, field.frame.train_outer
     quadrature = jnp.asarray(table.quadrature, start.dtype) * runs[None]
     # What solves the stages has no part in what the solution is, nor in its derivatives.
-    known = jax.lax.stop_gradient((weights, frozen, start))
-    solve = newton(field, *known, jax.lax.stop_gradient(quadrature), runs[-1] > 1, wanted)
+    fixed = jax.lax.stop_gradient((weights, frozen, start, quadrature))
+    solve = newton(field, *fixed, runs[-1] > 1, wanted)
     scale = weight_sizes(weights, train_outer)
     inner_rate, outer_rate, active = (
         array[None] for array in (frozen.inner_rate, frozen.outer_rate, frozen.active)
     )
     old_inner, old_outer = weights[0][None], weights[1][None]
     height = (old_inner @ frame.inputs.T) * active
-    pull_after = jax.vmap(frame.loss.pull_after, in_axes=(None, 0, None))
-    pull_change = jax.vmap(frame.loss.pull_change, in_axes=(None, 0, None))
-    first_pull = frame.pull(start)
 
     def along(rate, drive):
         # Projected again: rounding may not add up to leave a hyperplane that is slid on.
@@ -261,10 +263,10 @@ def _sweep(
         return project(jnp.tensordot(quadrature, velocity, axes=1), frozen, frame)
 
     def sweep(stages: _Stages) -> _Stages:
-        moved = frame.sample_weight[None] * pull_change(start, stages.outputs, frame.targets)
-        moved = jnp.where(jnp.isfinite(moved), moved, stages.pull - first_pull[None])
-        raw = (active * moved[:, None, :]) @ frame.inputs
-        drive = setting.drive[None] + project(raw, frozen, frame)
+        fallen = frame.pull_change(start, stages.outputs)
+        fallen = jnp.where(jnp.isfinite(fallen), fallen, stages.pull - known.pull[None])
+        raw = (active * fallen[:, None, :]) @ frame.inputs
+        drive = known.drive[None] + project(raw, frozen, frame)
         inner = along(inner_rate * (old_outer + stages.outer), drive)
         outer = quadrature @ (outer_rate * jnp.sum((old_inner + inner) * drive, axis=-1))
         # What has been gained is small, and so known to more digits than what there is.
@@ -278,14 +280,14 @@ def _sweep(
         outer = outer - quadrature @ (outer_rate * (less @ height[0].T))
         moved = inner - stages.inner, outer - stages.outer
         change = jnp.max(relative_size(*moved, scale, train_outer))
-        pull = frame.sample_weight[None] * pull_after(start, outputs, frame.targets)
+        pull = frame.pull_after(start, outputs)
         in_basis = lambda array: jnp.tensordot(
             jnp.asarray(table.judged, array.dtype), array, axes=1
         )
         own = relative_size(in_basis(inner), in_basis(outer), scale, train_outer)
-        jump = jnp.max(own[-1] / (setting.tolerance + setting.rounding))
-        own = jnp.max(own[:-1], axis=1) / setting.tolerance
-        sizes = own, _pull_sizes(setting, table, pull)
+        jump = jnp.max(own[-1] / (known.tolerance + known.rounding))
+        own = jnp.max(own[:-1], axis=1) / known.tolerance
+        sizes = own, _pull_sizes(known, table, pull)
         before, sweeps = stages.change, stages.sweeps + 1
         return _Stages(outputs, pull, inner, outer, sizes, jump, change, before, sweeps)
 
@@ -293,11 +295,11 @@ def _sweep(
 
 
 def _pull_sizes(
-    setting: _Setting, table: Table, pull: Float[Array, "nodes samples"]
+    known: _Known, table: Table, pull: Float[Array, "nodes samples"]
 ) -> Float[Array, " nodes"]:
     """Return the Legendre coefficients of the pulls, in units of what they may be."""
     coefficients = jnp.abs(jnp.asarray(table.pull_legendre, pull.dtype) @ pull)
-    allowed = setting.tolerance * jnp.max(jnp.abs(pull)) + setting.pull_error
+    allowed = known.tolerance * jnp.max(jnp.abs(pull)) + known.pull_error
     return jnp.max(coefficients / jnp.where(allowed > 0, allowed, 1.0)[None], axis=1)
 
 
@@ -321,9 +323,9 @@ def _growth(sizes: Float[Array, " degrees"]) -> Float[Array, ""]:
     return jnp.where(last > middle, tail ** (-1.0 / count), jnp.inf)
 
 
-def _series(setting: _Setting, table: Table, stages: _Stages, length, order) -> Expansion:
+def _series(known: _Known, table: Table, stages: _Stages, length, order) -> Expansion:
     """Return the polynomials through the stages as power series."""
-    weights, frozen = setting.weights, setting.frozen
+    weights, frozen = known.weights, known.frozen
     unit = powers(length, order + 1)
 
     def fill(coefficients):
@@ -335,5 +337,5 @@ def _series(setting: _Setting, table: Table, stages: _Stages, length, order) -> 
         return fill(through(table.legendre, gained).at[0].set(first))
 
     pull = fill(through(table.pull_legendre, stages.pull))
-    drive = jnp.einsum("jn,pn,nd->pjd", frozen.active, pull, setting.field.frame.inputs)
+    drive = jnp.einsum("jn,pn,nd->pjd", frozen.active, pull, known.field.frame.inputs)
     return Expansion(grown(weights[0], stages.inner), grown(weights[1], stages.outer), pull, drive)

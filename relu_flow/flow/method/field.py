@@ -74,12 +74,18 @@ class FlowField(eqx.Module):
         """Return the time derivative of the weights."""
         del t
         inner, outer = y
-        pull = self.frame.pull(self.outputs(y, args))
-        drive = project((args.active * pull[None]) @ self.frame.inputs, args, self.frame)
+        drive = driven_by(self.frame.pull(self.outputs(y, args)), args, self.frame)
         return (
             (args.inner_rate * outer)[:, None] * drive,
             args.outer_rate * jnp.sum(inner * drive, axis=1),
         )
+
+
+def driven_by(
+    pull: Float[Array, " samples"], frozen: Frozen, frame: Frame
+) -> Float[Array, "width features"]:
+    """Return the drives of neurons in some pulls, along the hyperplanes that they slide on."""
+    return project((frozen.active * pull[None]) @ frame.inputs, frozen, frame)
 
 
 def project(

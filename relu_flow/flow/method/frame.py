@@ -120,6 +120,30 @@ class Frame(eqx.Module):
         """Return minus the derivative of the reduced loss by each output."""
         return self.sample_weight * self.loss.pull(outputs, self.targets)
 
+    def pull_after(
+        self, outputs: Float[Array, " samples"], change: Float[Array, "*nodes samples"]
+    ) -> Float[Array, "*nodes samples"]:
+        """Return the pulls once the outputs have changed, see `AbstractLoss.pull_after`."""
+        outputs, targets, weight = self._like(change, outputs)
+        return weight * self.loss.pull_after(outputs, change, targets)
+
+    def pull_change(
+        self, outputs: Float[Array, " samples"], change: Float[Array, "*nodes samples"]
+    ) -> Float[Array, "*nodes samples"]:
+        """Return by how much pulls change with outputs, see `AbstractLoss.pull_change`."""
+        outputs, targets, weight = self._like(change, outputs)
+        return weight * self.loss.pull_change(outputs, change, targets)
+
+    def curvature(self, outputs: Float[Array, "*nodes samples"]) -> Float[Array, "*nodes samples"]:
+        """Return the second derivatives of the reduced loss: how fast pulls fall with outputs."""
+        outputs, targets, weight = self._like(outputs, outputs)
+        return weight * self.loss.curvature(outputs, targets)
+
+    def _like(self, array, outputs):
+        """Return outputs, targets and weights of the samples, all of an array's shape."""
+        spread = lambda values: jnp.broadcast_to(values, array.shape)
+        return spread(outputs), spread(self.targets), spread(self.sample_weight)
+
     def group_pulls(
         self, pull: Float[Array, "*order samples"]
     ) -> tuple[Float[Array, "*order samples"], Float[Array, "*order samples"]]:

@@ -24,16 +24,15 @@ def newton(field: FlowField, weights: Weights, frozen: Frozen, outputs, quadratu
     """
     frame = field.frame
     nodes, samples = quadrature.shape[0], outputs.shape[0]
-    curvature = frame.sample_weight * frame.loss.curvature(outputs, frame.targets)
+    curvature = frame.curvature(outputs)
     rate = frozen.amplitude * frozen.inner_rate, frozen.amplitude * frozen.outer_rate
-    curvature_at = jax.vmap(frame.loss.curvature, in_axes=(0, None))
 
     def decay(outputs: Float[Array, "nodes samples"], inner, outer):
         """Return how fast each sample's own residual decays, the others being held."""
         turning = (rate[0][None] * outer**2) @ frozen.active
         height = (inner @ frame.inputs.T) * frozen.active[None]
         kernel = turning * frame.norms[None] ** 2 + jnp.einsum("j,pjn->pn", rate[1], height**2)
-        return frame.sample_weight[None] * curvature_at(outputs, frame.targets) * kernel
+        return frame.curvature(outputs) * kernel
 
     first = decay(outputs[None], weights[0][None], weights[1][None])
 

@@ -17,7 +17,7 @@ from ..._trees import choose
 from ..tolerances import REST, eps, smallest
 from .clock import pace
 from .collocation import collocate
-from .field import FlowField, Frozen, Weights, project, weight_sizes
+from .field import FlowField, Frozen, Weights, driven_by, weight_sizes
 from .frame import Frame
 from .stiffness import StiffTrial
 from .taylor import Expansion, Taylor, expand, trusted_length, trusted_pull_length
@@ -300,7 +300,7 @@ def stop_if_stationary(
     # Summed as `loop/quiet.py` does, lest a quiet step find nobody to move.
     pull = proposal.series.pull[0]
     felt = jnp.where(jnp.abs(pull) > noise, pull, 0.0)
-    drive = project((frozen.active * felt[None]) @ frame.inputs, frozen, frame)
+    drive = driven_by(felt, frozen, frame)
     resting = ~jnp.any(driven(frame, drive, frozen, pull, noise, rtol))
 
     def still(series):

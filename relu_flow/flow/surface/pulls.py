@@ -51,7 +51,7 @@ def apart(
     """Return the parts of pulls: `Pulls.rest`, and coefficient 0 of `Pulls.change`."""
     none = jnp.zeros_like(outputs)
     rest = frame.pull(none)
-    change = frame.sample_weight * frame.loss.pull_change(none, outputs, frame.targets)
+    change = frame.pull_change(none, outputs)
     little = jnp.abs(change) < _CHANGED * jnp.abs(rest)
     return jnp.where(little, rest, 0.0), jnp.where(little, change, frame.pull(outputs))
 
